@@ -1,0 +1,134 @@
+# Everything runs in .venv, which the first target that needs it makes.
+#
+#   make demo TF=tf-gpu          TensorFlow with CUDA (default: the CPU build, or `tf` off Linux x86-64)
+#   make demo PYTHON=python3.12  the Python to build the environment from (3.11, 3.12 or 3.13)
+#   make test VENV=/tmp/venv     another environment folder
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check lab notebooks bench clean FORCE
+
+VENV ?= .venv
+PYTHON ?= python3.13 python3.12 python3.11 python3
+TF ?= $(if $(filter Linux-x86_64,$(shell uname -s)-$(shell uname -m)),tf-cpu,tf)
+FREE_GB ?= $(if $(filter tf-gpu,$(TF)),10,4)
+
+PY := "$(VENV)/bin/python"
+NBVAL := $(PY) -m pytest --nbval --nbval-current-env --nbval-cell-timeout 300 \
+	--nbval-sanitize-with notebooks/nbval.cfg -p no:cacheprovider
+
+# What the environment was made for: a moved checkout or another TF needs a new one.
+MADE_FOR := $(TF) $(CURDIR)
+INSTALLED := $(VENV)/installed
+OURS := $(VENV)/made-by-make
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
+
+demo: $(INSTALLED)  ## from nothing to a submission on the drawn museum: notebooks 01, 02, 07, 08
+	@$(PY) -m imetlib demo --out demo
+
+test: $(INSTALLED)  ## ruff, pytest (unit, contract, doctest), every notebook under strict nbval
+	@failed=; \
+	step() { title=$$1; shift; printf '\n== %s\n' "$$title"; "$$@" || failed="$$failed, $$title"; }; \
+	step "ruff check" $(PY) -m ruff check .; \
+	step "ruff format" $(PY) -m ruff format --check .; \
+	step "pytest: unit, contract, doctest" $(PY) -m pytest -q; \
+	step "nbval: notebooks" $(NBVAL) -q notebooks/0*.ipynb; \
+	if [ -n "$$failed" ]; then printf '\nFailed: %s\n' "$${failed#, }"; exit 1; fi; \
+	printf '\nAll passed.\n'
+
+check: test  ## what a merge needs: test, then mypy
+	@$(PY) -c 'import mypy' 2>/dev/null || $(PY) -m pip install --quiet -c constraints.txt mypy
+	$(PY) -m mypy
+
+lab: $(INSTALLED)  ## open JupyterLab
+	@$(PY) -m jupyterlab
+
+notebooks: $(INSTALLED)  ## run every notebook again in the fast profile and store its outputs
+	@$(PY) -m imetlib.delivery.refresh notebooks/0*.ipynb
+
+bench: $(INSTALLED)  ## pictures per second of the pipeline and one training step, as ratios
+	@$(PY) -m benchmarks
+
+clean:  ## remove the environment made here, demo/ and caches; data/ and runs/ stay
+	@if [ -e "$(OURS)" ]; then echo 'rm -rf "$(VENV)"'; rm -rf "$(VENV)"; fi
+	rm -rf demo build dist imetlib.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	find imetlib tests notebooks benchmarks \( -name __pycache__ -o -name .ipynb_checkpoints \) \
+		-prune -exec rm -rf {} +
+
+# The environment ------------------------------------------------------------------------------
+
+ifneq ($(shell cat "$(INSTALLED)" 2>/dev/null),$(MADE_FOR))
+$(INSTALLED): FORCE
+endif
+
+# `made-by-make` without `installed` is an environment left half made. One that the user made
+# is added to, and removed only when its Python no longer runs.
+$(INSTALLED): pyproject.toml constraints.txt
+	@set -e; \
+	if [ -e "$(OURS)" ] && [ "$$(cat "$(INSTALLED)" 2>/dev/null)" != "$(MADE_FOR)" ]; then \
+		echo "Removing $(VENV): left half made, or made for something else."; rm -rf "$(VENV)"; \
+	elif [ -e "$(VENV)/pyvenv.cfg" ] && ! $(PY) -c '' 2>/dev/null; then \
+		echo "Removing $(VENV): its Python does not run."; rm -rf "$(VENV)"; \
+	elif [ -d "$(VENV)" ] && [ ! -e "$(VENV)/pyvenv.cfg" ]; then \
+		echo "$(VENV) exists and is no Python environment: remove it or name another VENV." >&2; \
+		exit 1; \
+	fi; \
+	if [ ! -d "$(VENV)" ]; then \
+		$(find_python); \
+		"$$python" -c "$$DISK_CHECK" "$(FREE_GB)" "$(VENV)"; \
+		echo "Making $(VENV) with $$("$$python" --version), TensorFlow extra '$(TF)'."; \
+		mkdir -p "$(VENV)"; : > "$(OURS)"; \
+		"$$python" -m venv "$(VENV)"; \
+	fi; \
+	rm -f "$(INSTALLED)"; \
+	$(PY) -m pip --version >/dev/null 2>&1 || $(PY) -m ensurepip >/dev/null; \
+	echo "Installing from the package index: one to three minutes (log: $(VENV)/install.log)."; \
+	{ $(PY) -m pip install --compile --disable-pip-version-check \
+		-c constraints.txt -e '.[$(TF),notebooks,test]' 2>&1; echo "pip exit $$?"; } \
+		| tee "$(VENV)/install.log" | awk "$$PIP_PROGRESS"; \
+	if ! tail -n 1 "$(VENV)/install.log" | grep -q '^pip exit 0$$'; then \
+		tail -n 15 "$(VENV)/install.log" >&2; \
+		echo "The installation failed. Is a package index reachable?" >&2; exit 1; \
+	fi; \
+	: "without compiled bytecode every kernel starts some 10 s later"; \
+	ls "$(VENV)"/lib/python3*/site-packages/tensorflow/__pycache__/__init__.*.pyc >/dev/null 2>&1 \
+		|| $(PY) -m compileall -q "$(VENV)/lib" >/dev/null || true; \
+	printf '%s\n' "$(MADE_FOR)" > "$(INSTALLED)"
+
+# A candidate can exist and still not run (pyenv's shims), or lack ensurepip (Debian's python3).
+define find_python
+python=; without_venv=; \
+for candidate in $(PYTHON); do \
+	"$$candidate" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' \
+		2>/dev/null || continue; \
+	if "$$candidate" -c 'import ensurepip, venv' 2>/dev/null; then python=$$candidate; break; fi; \
+	without_venv=$$candidate; \
+done; \
+if [ -z "$$python" ] && [ -n "$$without_venv" ]; then \
+	echo "$$without_venv cannot make environments: its venv or ensurepip is missing." >&2; \
+	echo "On Debian and Ubuntu: sudo apt install python3-venv" >&2; exit 1; \
+elif [ -z "$$python" ]; then \
+	echo "No Python 3.11, 3.12 or 3.13 runs here (tried: $(PYTHON))." >&2; \
+	echo "Install one, or name it: make PYTHON=/path/to/python3.12 ..." >&2; exit 1; \
+fi
+endef
+
+define DISK_CHECK
+import pathlib, shutil, sys
+needed, folder = float(sys.argv[1]), pathlib.Path(sys.argv[2]).absolute()
+while not folder.exists():
+    folder = folder.parent
+free = shutil.disk_usage(folder).free / 1e9
+if free < needed:
+    sys.exit(f"The environment needs about {needed:g} GB of disk, {free:.1f} GB are free there. "
+             "Free some, or put it elsewhere: make VENV=/path/on/another/disk ...")
+endef
+export DISK_CHECK
+
+# pip's own output is hundreds of lines; the large downloads are what one waits for.
+define PIP_PROGRESS
+/(Downloading|Using cached) .*[0-9] [MG]B\)/ {sub(/.*\//, "", $$2); print "  " $$0; fflush()}
+/^Installing collected/ {print "  unpacking packages: " NF - 3; fflush()}
+endef
+export PIP_PROGRESS

@@ -1,0 +1,117 @@
+"""The command line: `python -m imetlib COMMAND`, or `imetlib COMMAND` once installed.
+
+Exit codes: 0 done; 1 faults were found, or a notebook failed; 2 a call that cannot be carried out;
+`run` and `demo` also 3 (time limit) and 4 (kernel died).
+"""
+
+import argparse
+import os
+import sys
+
+from imetlib import commands
+from imetlib.profiles import PROFILE_NAMES
+
+
+def main(arguments=None):
+    """Run one command.
+
+    Args:
+        arguments: list of str; None takes those of the process.
+
+    Returns:
+        int, the exit code.
+    """
+    parsed = build_parser().parse_args(arguments)
+    try:
+        return parsed.run(parsed)
+    except BrokenPipeError:
+        # The reader, `head` for one, has seen enough; Python must not complain at its exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        print("\nimetlib: interrupted", file=sys.stderr)
+        return 130
+    except (ValueError, OSError) as error:
+        print(f"imetlib {parsed.command}: {commands.explain(error)}", file=sys.stderr)
+        return commands.exit_code_of(error)
+
+
+def build_parser():
+    """The `argparse.ArgumentParser` of all commands."""
+    parser = argparse.ArgumentParser(
+        prog="imetlib", description="Recognise the attributes of artworks."
+    )
+    choose = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def add(name, run, summary, details=""):
+        command = choose.add_parser(name, help=summary, description=f"{summary}. {details}")
+        command.set_defaults(run=run)
+        return command
+
+    museum = add("museum", commands.museum, "draw a pocket museum, a collection to practise on")
+    museum.add_argument("folder", metavar="OUT", help="new or empty folder")
+    museum.add_argument("--size", type=int, default=1200, help="pictures, 200 to 109237")
+    museum.add_argument("--seed", type=int, default=0, help="another seed, another museum")
+    museum.add_argument("--image-size", type=int, default=300, help="shorter side in pixels")
+
+    check = add(
+        "check",
+        commands.check,
+        "verify every row and every picture of a collection",
+        "Lists all faults and ends with 1 if there are any.",
+    )
+    check.add_argument("collection", metavar="COLLECTION", help="folder with train.csv, labels.csv")
+    _add_json(check)
+
+    folds = add("folds", commands.folds, "share the training pictures out into even folds")
+    folds.add_argument("collection", metavar="COLLECTION", help="folder with train.csv, labels.csv")
+    folds.add_argument("--folds", type=int, default=5, metavar="K", help="number of folds")
+    folds.add_argument("--seed", type=int, default=0, help="another seed, other folds")
+    folds.add_argument("--out", default="folds.csv", metavar="FILE", help="default: folds.csv")
+    _add_json(folds)
+
+    run = add(
+        "run",
+        commands.run,
+        "run notebooks one after another",
+        "Stops at the first that fails. Ends with 0, or 1 (a cell failed), 2 (unknown notebook or "
+        "parameter), 3 (time limit), 4 (kernel died).",
+    )
+    run.add_argument("notebooks", nargs="+", metavar="NOTEBOOK", help="number, name or path")
+    run.add_argument("--collection", default="", metavar="DIR", help="default: looked for")
+    run.add_argument("--profile", choices=PROFILE_NAMES, default="fast", help="default: fast")
+    run.add_argument(
+        "-p", dest="parameters", action="append", default=[], metavar="NAME=VALUE",
+        help="a parameter of the notebooks; can be given several times",
+    )  # fmt: skip
+    run.add_argument("--out", default="", metavar="DIR", help="default: runs")
+    run.add_argument("--timeout", type=float, metavar="SECONDS", help="limit for each notebook")
+    _add_json(run)
+
+    predict = add("predict", commands.predict, "name the attributes of the pictures in a folder")
+    predict.add_argument("folder", metavar="FOLDER", help="pictures; folders in it count too")
+    predict.add_argument("--run", dest="run_folder", required=True, metavar="RUN",
+                         help="run folder, the one with record.json")  # fmt: skip
+    predict.add_argument("--out", metavar="CSV", help="default: standard output")
+
+    verify = add("verify", commands.verify, "check a submission against sample_submission.csv")
+    verify.add_argument("submission", metavar="SUBMISSION", help="csv file")
+    verify.add_argument("--collection", required=True, metavar="DIR", help="what it answers")
+    _add_json(verify)
+
+    demo = add(
+        "demo",
+        commands.demo,
+        "from nothing to a submission, on a drawn museum",
+        "Runs notebooks 01, 02, 07 and 08 in the fast profile: a few minutes on a CPU.",
+    )
+    demo.add_argument("--out", default="demo", metavar="DIR", help="default: demo")
+    return parser
+
+
+def _add_json(command):
+    command.add_argument("--json", action="store_true", help="one JSON object on standard output")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

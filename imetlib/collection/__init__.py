@@ -1,0 +1,1 @@
+"""Tables and pictures of a collection, its folds, and the batches made of them."""

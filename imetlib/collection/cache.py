@@ -1,0 +1,180 @@
+"""Shrunk copies of a collection's pictures: foreign files are opened once, ours ever after."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+from imetlib.collection.cachefiles import (
+    FORMAT_VERSION,
+    INDEX_FILE,
+    PICTURES_FILE,
+    PictureCache,
+    cache_of_images,
+    encode_picture,
+    open_cache,
+    open_with_index,
+)
+from imetlib.collection.csvfiles import CollectionError
+from imetlib.collection.images import ImageError, ImageFault, decode_image, map_in_threads, shrink
+from imetlib.collection.tables import Collection
+
+__all__ = ["PictureCache", "build_cache", "cache_of_images", "open_cache"]
+
+
+def build_cache(
+    collection: Collection,
+    split: str,
+    folder: str | Path,
+    *,
+    min_side: int,
+    workers: int = 2,
+    progress: bool = False,
+    on_bad: str = "raise",
+) -> PictureCache:
+    """Shrinks the pictures of a split into a cache, or opens the one that is there already.
+
+    A cache is used again when ids, `min_side` and the size and time of every source file are
+    what they were; else it is built anew. It appears in one piece or not at all.
+
+    Args:
+        collection: `Collection`.
+        split: "train" or "test".
+        folder: the cache. May exist only as a cache or as an empty folder.
+        min_side: int >= 1. Pixels, see `shrink`.
+        workers: int. Threads that decode and encode.
+        progress: bool. Whether to show a bar.
+        on_bad: "raise" refuses the split when a picture cannot be read; "report" goes on and
+            lists it in `PictureCache.faults`.
+
+    Returns:
+        `PictureCache`, its rows in the order of the collection.
+
+    Raises:
+        ImageError: naming every picture that cannot be read (`on_bad="raise"`).
+        ValueError: `folder` holds other things, or an argument is unknown.
+    """
+    if on_bad not in ("raise", "report"):
+        raise ValueError(f'`on_bad` must be "raise" or "report". Received: {on_bad!r}')
+    if split not in ("train", "test"):
+        raise ValueError(f'`split` must be "train" or "test". Received: {split!r}')
+    folder = Path(folder)
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{folder} is a file, not the folder of a cache")
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / INDEX_FILE).exists():
+        raise ValueError(f"{folder} holds other things than a cache; name another folder")
+    ids = collection.train.ids if split == "train" else collection.test_ids
+    sources = [_find_source(collection, split, sample_id) for sample_id in ids]
+    origin = _describe_sources(ids, sources, min_side)
+    cache = _open_if_same(folder, origin)
+    if cache is None:
+        temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+        try:
+            temporary.mkdir(parents=True)
+            faults = _write_pictures(
+                temporary, origin, sources, workers=workers, progress=progress, label=split
+            )
+            if not (faults and on_bad == "raise"):
+                _put_in_place(temporary, folder)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+        if faults and on_bad == "raise":
+            raise ImageError(faults)
+        cache = open_cache(folder)
+    if cache.faults and on_bad == "raise":
+        raise ImageError(cache.faults)
+    return cache
+
+
+def _find_source(collection: Collection, split: str, sample_id: str) -> Path | None:
+    try:
+        return collection.picture_path(split, sample_id)
+    except CollectionError:
+        return None
+
+
+def _describe_sources(ids, sources, min_side) -> dict[str, np.ndarray]:
+    """What a cache must have in common with its sources to be used again."""
+    stats = [source.stat() if source else None for source in sources]
+    return {
+        "format_version": np.array(FORMAT_VERSION),
+        "min_side": np.array(min_side),
+        "ids": np.array(ids, str),
+        "source_sizes": np.array([stat.st_size if stat else -1 for stat in stats], np.int64),
+        "source_times": np.array([stat.st_mtime_ns if stat else -1 for stat in stats], np.int64),
+    }
+
+
+def _write_pictures(
+    folder: Path, origin, sources, *, workers, progress, label
+) -> tuple[ImageFault, ...]:
+    min_side = int(origin["min_side"])
+
+    def convert(item):
+        sample_id, source = item
+        if source is None:
+            return ImageFault(f"{label}/{sample_id}", "no such picture")
+        try:
+            image = shrink(decode_image(source), min_side)
+            return encode_picture(image), *image.shape[:2]
+        except ImageError as error:
+            return error.faults[0]
+        except ValueError as error:
+            return ImageFault(str(source), str(error))
+
+    items = list(zip(origin["ids"].tolist(), sources, strict=True))
+    faults, lengths, shapes, checksums = [], [0], [], []
+    with (folder / PICTURES_FILE).open("wb") as file:
+        for result in map_in_threads(
+            convert, items, workers=workers, progress=progress, label=label
+        ):
+            if isinstance(result, ImageFault):
+                faults.append(result)
+                result = b"", 0, 0
+            picture, height, width = result
+            file.write(picture)
+            lengths.append(len(picture))
+            shapes.append((height, width))
+            checksums.append(zlib.crc32(picture))
+        _flush_to_disk(file)
+    heights, widths = np.array(shapes, np.int32).reshape(-1, 2).T
+    with (folder / INDEX_FILE).open("wb") as file:
+        np.savez(
+            file,
+            **origin,
+            offsets=np.cumsum(lengths, dtype=np.int64),
+            heights=heights,
+            widths=widths,
+            checksums=np.array(checksums, np.uint32),
+            fault_paths=np.array([fault.path for fault in faults], str),
+            fault_reasons=np.array([fault.reason for fault in faults], str),
+        )
+        _flush_to_disk(file)
+    return tuple(faults)
+
+
+def _flush_to_disk(file) -> None:
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def _put_in_place(temporary: Path, folder: Path) -> None:
+    """A folder cannot be renamed over another: the old cache steps aside first."""
+    old = folder.with_name(f".{folder.name}.{os.getpid()}.old")
+    if folder.exists():
+        folder.rename(old)
+    temporary.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _open_if_same(folder: Path, origin: dict[str, np.ndarray]) -> PictureCache | None:
+    try:
+        cache, found = open_with_index(folder)
+    except ValueError:
+        return None
+    same = all(np.array_equal(found[name], wanted) for name, wanted in origin.items())
+    return cache if same else None

@@ -1,0 +1,127 @@
+"""A collection ready for training: tables, folds and caches of shrunk pictures."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from imetlib.collection.cache import PictureCache, build_cache
+from imetlib.collection.folds import make_folds, read_folds, write_folds
+from imetlib.collection.images import decode_image
+from imetlib.collection.museum import draw_museum
+from imetlib.collection.tables import Collection, read_collection
+from imetlib.paths import find_collection, runs_folder
+from imetlib.profiles import Profile
+
+FOLDS_SEED = 0
+_SIZE_SAMPLE = 400
+
+
+@dataclass(frozen=True, eq=False)
+class PreparedCollection:
+    """What training needs of a collection; made by `prepare_collection`.
+
+    Args:
+        name: name of the collection's folder.
+        collection: `Collection`.
+        profile: `Profile` with sizes and epochs filled in.
+        train_pictures: `PictureCache`, row i belongs to row i of `collection.train`.
+        test_pictures: `PictureCache` in the order of `collection.test_ids`, or None.
+        folds: `(num_train,)` int8, the fold of each training row.
+        workspace: folder of this collection's caches, folds and runs.
+    """
+
+    name: str
+    collection: Collection
+    profile: Profile
+    train_pictures: PictureCache
+    test_pictures: PictureCache | None
+    folds: np.ndarray
+    workspace: Path
+
+    def rows_of_folds(self, *numbers):
+        """Training rows of the given folds, ascending."""
+        return np.flatnonzero(np.isin(self.folds, numbers))
+
+
+def locate_collection(profile, collection="", out="", *, progress=False):
+    """Folder of the collection that a profile works on; `fast` draws its museum if needed.
+
+    Args:
+        profile: `Profile`.
+        collection: folder; ignored by `fast`, which always takes the pocket museum.
+        out: folder for runs, "" for the project's `runs/`.
+        progress: show a bar.
+
+    Returns:
+        `pathlib.Path`.
+
+    Raises:
+        FileNotFoundError: no collection; the message says where to put one.
+    """
+    if profile.name != "fast":
+        return find_collection(collection)
+    folder = runs_folder(out) / f"museum-{profile.museum_size}-{profile.museum_side}px"
+    if not (folder / "train.csv").is_file():
+        draw_museum(
+            folder,
+            size=profile.museum_size,
+            image_size=profile.museum_side,
+            seed=0,
+            progress=progress,
+        )
+    return folder
+
+
+def prepare_collection(profile, collection="", out="", *, progress=False, on_bad="raise"):
+    """Read and verify a collection, make or read its folds, shrink its pictures once.
+
+    Args:
+        profile, collection, out, progress: see `locate_collection`.
+        on_bad: "raise" stops at unreadable pictures, naming all of them; "report" goes on
+            without them (they stay in `train_pictures.faults`).
+
+    Returns:
+        `PreparedCollection`.
+
+    Raises:
+        ValueError: faults in tables or pictures, all named.
+        FileNotFoundError: no collection.
+    """
+    root = locate_collection(profile, collection, out, progress=progress)
+    read = read_collection(root)
+    profile = profile.for_collection(*_picture_sizes(read))
+    workspace = runs_folder(out) / root.name
+    if workspace == root:
+        workspace = runs_folder(out) / f"{root.name}-work"
+    workspace.mkdir(parents=True, exist_ok=True)
+    fold_file = workspace / f"folds-{profile.num_folds}.csv"
+    if fold_file.is_file():
+        folds = read_folds(fold_file, read.train.ids)
+    else:
+        folds = make_folds(read.train, profile.num_folds, specimens=read.specimens, seed=FOLDS_SEED)
+        write_folds(fold_file, read.train.ids, folds)
+    side = min(profile.image_shape[:2])
+    caches = {
+        split: build_cache(
+            read,
+            split,
+            workspace / f"pictures-{split}-{side}px",
+            min_side=side,
+            progress=progress,
+            on_bad=on_bad,
+        )
+        for split in ("train", "test")
+        if split == "train" or len(read.test_ids)
+    }
+    return PreparedCollection(
+        root.name, read, profile, caches["train"], caches.get("test"), folds, workspace
+    )
+
+
+def _picture_sizes(collection):
+    """Heights and widths of an even sample of the training pictures, in pixels."""
+    ids = collection.train.ids
+    sample = ids[np.linspace(0, len(ids) - 1, min(len(ids), _SIZE_SAMPLE)).astype(int)]
+    shapes = [decode_image(collection.picture_path("train", name)).shape for name in sample]
+    return [shape[0] for shape in shapes], [shape[1] for shape in shapes]

@@ -1,0 +1,244 @@
+"""What the commands of `python -m imetlib` do; each returns its exit code.
+
+Results go to standard output, progress and errors to standard error. Heavy libraries are imported
+by the command that needs them, so that `--help` answers at once.
+"""
+
+import csv
+import json
+import sys
+from contextlib import nullcontext
+from pathlib import Path
+
+OK, FAULTS_FOUND, BAD_CALL = 0, 1, 2
+PREDICT_AT_ONCE = 128
+
+
+def museum(arguments):
+    """Draw a pocket museum."""
+    from imetlib.collection.museum import draw_museum
+
+    folder = draw_museum(
+        arguments.folder,
+        size=arguments.size,
+        image_size=arguments.image_size,
+        seed=arguments.seed,
+        progress=sys.stderr.isatty(),
+    )
+    print(f"{folder}: {arguments.size:,} pictures drawn")
+    return OK
+
+
+def check(arguments):
+    """Verify tables and pictures, and list every fault of both."""
+    from imetlib.collection.csvfiles import CollectionError
+    from imetlib.collection.images import SUFFIXES, check_images
+    from imetlib.collection.tables import read_collection
+    from imetlib.paths import find_collection
+
+    root = find_collection(arguments.collection)
+    facts, faults = {"collection": root.name}, []
+    try:
+        collection = read_collection(root)
+        facts |= {
+            "num_train": len(collection.train),
+            "num_test": len(collection.test_ids),
+            "num_classes": collection.num_classes,
+            "groups": {group: len(columns) for group, columns in collection.groups.items()},
+            "sha256": collection.sha256,
+        }
+    except CollectionError as error:
+        faults += error.faults
+    # All files of both folders, so that faults in the tables do not hide those of pictures.
+    pictures = sorted(
+        path
+        for split in ("train", "test")
+        for path in (root / split).glob("*")
+        if path.suffix.lower() in SUFFIXES
+    )
+    facts["num_pictures"] = len(pictures)
+    found = check_images(pictures, progress=sys.stderr.isatty())
+    faults += [f"{_below(fault.path, root)}: {fault.reason}" for fault in found]
+    if arguments.json:
+        print(json.dumps({**facts, "faults": faults}, indent=2))
+        return FAULTS_FOUND if faults else OK
+    for fault in faults:
+        print(fault)
+    if "sha256" in facts:
+        groups = ", ".join(f"{group} {count:,}" for group, count in facts["groups"].items())
+        print(
+            f"{root.name}: {facts['num_train']:,} training and {facts['num_test']:,} test "
+            f"pictures, {facts['num_classes']:,} attributes ({groups})"
+        )
+    print(f"{len(pictures):,} pictures opened, faults: {len(faults):,}")
+    return FAULTS_FOUND if faults else OK
+
+
+def folds(arguments):
+    """Make folds and write them to a file."""
+    from imetlib.collection.folds import fold_report, make_folds, write_folds
+    from imetlib.collection.tables import read_collection
+    from imetlib.paths import find_collection
+
+    collection = read_collection(find_collection(arguments.collection), require_pictures=False)
+    made = make_folds(
+        collection.train, arguments.folds, specimens=collection.specimens, seed=arguments.seed
+    )
+    meta = {"seed": arguments.seed, "collection_sha256": collection.sha256}
+    path = write_folds(arguments.out, collection.train.ids, made, meta)
+    report = fold_report(collection.train, made, specimens=collection.specimens)
+    facts = {
+        "path": str(path),
+        "num_pictures": report.sizes.tolist(),
+        "mean_deviation": report.mean_deviation,
+        "max_deviation": report.max_deviation,
+        "absent_attributes": report.absent.tolist(),
+        "cut_specimens": report.cut_specimens,
+    }
+    if arguments.json:
+        print(json.dumps(facts, indent=2))
+        return OK
+    print(f"{path}: pictures in each fold: {', '.join(f'{size:,}' for size in report.sizes)}")
+    print(
+        f"pictures with an attribute differ from an even share by {report.mean_deviation:.2f} "
+        f"on average, by {report.max_deviation:.1f} at most"
+    )
+    return OK
+
+
+def run(arguments):
+    """Run notebooks in the order given, until one fails."""
+    from imetlib.delivery.notebooks import find_notebook, run_notebook
+    from imetlib.delivery.parameters import check_parameters, parse_parameters
+    from imetlib.paths import find_collection, runs_folder
+
+    if arguments.profile == "fast" and arguments.collection:
+        raise ValueError(
+            "The fast profile always takes the pocket museum: for a collection of yours add "
+            "--profile report or --profile full."
+        )
+    sources = [find_notebook(name) for name in arguments.notebooks]
+    given = [parse_parameters(source, arguments.parameters) for source in sources]
+    own = {"profile": arguments.profile, "collection": ""}
+    if arguments.profile != "fast":
+        own["collection"] = str(find_collection(arguments.collection))
+    for source, parameters in zip(sources, given, strict=True):
+        check_parameters(source, own | {"out": ""} | parameters)
+    own["out"] = str(runs_folder(arguments.out))
+    results = []
+    for source, parameters in zip(sources, given, strict=True):
+        results.append(
+            run_notebook(
+                source,
+                Path(own["out"]) / "notebooks",
+                own | parameters,
+                timeout_seconds=arguments.timeout,
+            )
+        )
+        if not arguments.json:
+            print(results[-1].path or results[-1].error)
+        if results[-1].exit_code:
+            break
+    if arguments.json:
+        listed = [
+            {
+                "notebook": source.stem,
+                "path": None if result.path is None else str(result.path),
+                "exit_code": result.exit_code,
+                "error": result.error,
+                "seconds": round(result.seconds, 1),
+            }
+            for source, result in zip(sources, results, strict=False)
+        ]
+        print(json.dumps({"notebooks": listed}, indent=2))
+    return results[-1].exit_code
+
+
+def predict(arguments):
+    """Name the attributes of pictures that belong to no collection."""
+    from imetlib.collection.images import SUFFIXES, ImageError, decode_image
+    from imetlib.delivery.files import replacing
+
+    root = Path(arguments.folder)
+    if not root.is_dir():
+        raise FileNotFoundError(f"No folder at {root}. Give one that holds pictures.")
+    pictures = sorted(path for path in root.rglob("*") if path.suffix.lower() in SUFFIXES)
+    if not pictures:
+        raise ValueError(f"{root} holds no pictures ({', '.join(SUFFIXES)}).")
+    from imetlib.training.runs import load_run
+
+    trained = load_run(arguments.run_folder)
+    faults = []
+    target = replacing(arguments.out) if arguments.out else nullcontext(None)
+    with (
+        target as path,
+        path.open("w", encoding="utf-8", newline="") if path else nullcontext(sys.stdout) as file,
+    ):
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(("picture", "attribute", "probability"))
+        for start in range(0, len(pictures), PREDICT_AT_ONCE):
+            names, images = [], []
+            for picture in pictures[start : start + PREDICT_AT_ONCE]:
+                try:
+                    images.append(decode_image(picture))
+                    names.append(_below(picture, root))
+                except ImageError as error:
+                    faults += error.faults
+            if images:
+                for name, named in zip(names, trained.predict(images), strict=True):
+                    writer.writerows((name, label, f"{share:.3f}") for label, share in named)
+    for fault in faults:
+        print(f"left out: {fault}", file=sys.stderr)
+    return FAULTS_FOUND if faults else OK
+
+
+def verify(arguments):
+    """Check a submission."""
+    from imetlib.collection.tables import read_collection
+    from imetlib.delivery.submission import check_submission
+    from imetlib.paths import find_collection
+
+    path = Path(arguments.submission)
+    if not path.is_file():
+        raise FileNotFoundError(f"No submission at {path}.")
+    root = find_collection(arguments.collection)
+    collection = read_collection(root, require_pictures=False)
+    found = check_submission(path, root / "sample_submission.csv", collection.num_classes)
+    if arguments.json:
+        facts = {"num_rows": found.num_rows, "num_labels": found.num_labels}
+        print(json.dumps({**facts, "faults": found.faults, "notes": found.notes}, indent=2))
+        return FAULTS_FOUND if found.faults else OK
+    for line in (*found.faults, *(f"note: {note}" for note in found.notes)):
+        print(line)
+    mean = found.num_labels / max(found.num_rows, 1)
+    print(
+        f"{path.name}: {found.num_rows:,} rows, {mean:.2f} attributes a picture, "
+        f"faults: {len(found.faults):,}"
+    )
+    return FAULTS_FOUND if found.faults else OK
+
+
+def demo(arguments):
+    """Draw the museum, run the main path, score its submission, write the report."""
+    from imetlib.demo import run_demo
+
+    return run_demo(arguments.out)
+
+
+def explain(error):
+    """An error in one line; a collection's list of faults in one line each."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
+    if hasattr(error, "faults"):
+        return str(error)
+    return " ".join(str(error).split())
+
+
+def exit_code_of(error):
+    """1 where the error lists faults of a collection, submission or picture, else 2."""
+    return FAULTS_FOUND if hasattr(error, "faults") else BAD_CALL
+
+
+def _below(path, root):
+    """The part of a path below a folder, with slashes on every system."""
+    return Path(path).relative_to(root).as_posix()

@@ -1,0 +1,1 @@
+"""What leaves the project: submissions, run records, executed notebooks and the report."""

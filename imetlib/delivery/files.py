@@ -1,0 +1,60 @@
+"""Files that are whole or absent: never cut, whatever happens while they are written."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+
+@contextmanager
+def replacing(path: str | Path) -> Iterator[Path]:
+    """A temporary neighbour of `path` that takes its place when the block ends without an error.
+
+    A reader of `path`, or a process that comes after a crash, sees the old file, the new one
+    whole, or none. On an error, or when the block leaves no neighbour, `path` is as it was.
+
+    Args:
+        path: the file to write; missing parent folders are made.
+
+    Yields:
+        Path of the neighbour: same folder (a rename across disks copies), same suffix.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "record.json"
+        >>> with replacing(path) as temporary:
+        ...     _ = temporary.write_text("{}")
+        >>> path.read_text(), [file.name for file in path.parent.iterdir()]
+        ('{}', ['record.json'])
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".tmp-{secrets.token_hex(4)}-{path.name}")
+    try:
+        yield temporary
+        if not temporary.exists():
+            return
+        _sync(temporary)
+        temporary.replace(path)
+    except BaseException:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise
+    # The rename itself is safe only once the folder is on the disk.
+    _sync(path.parent)
+
+
+def _sync(path: Path) -> None:
+    if path.is_dir() and os.name == "nt":
+        return  # Windows opens no folders
+    descriptor = os.open(path, os.O_RDONLY if os.name != "nt" else os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    except OSError:
+        if not path.is_dir():
+            raise
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,79 @@
+"""Multi-label heads on a feature map."""
+
+import keras
+import numpy as np
+
+
+def attach_head(backbone, num_classes, *, dropout=0.0, class_frequency=None):
+    """A classifier of attributes: mean and max pooling, dropout, one dense layer of logits.
+
+    Max pooling beside the mean keeps a small motif from drowning in a large picture; on
+    the watercolours it is worth about .01 F2 on frozen features.
+
+    Args:
+        backbone: `keras.Model` with one 4-D output `(batch, height, width, channels)`.
+        num_classes: int >= 1.
+        dropout: float in [0, 1), on the pooled features. A head in closed form has large
+            weights that cancel each other: dropout undoes it.
+        class_frequency: `(num_classes,)` float in [0, 1] or None. Share of the training
+            pictures with each attribute; the last bias starts at its log-odds, so the
+            first loss is that of the best constant answer.
+
+    Returns:
+        `keras.Model` from uint8 pictures to float32 logits `(batch, num_classes)`; layers
+        "pooled" and "logits".
+
+    Raises:
+        ValueError: the backbone's output is no map, or the frequencies have another length.
+    """
+    features = backbone.output
+    if isinstance(features, (list, tuple)) or len(features.shape) != 4:
+        raise ValueError(
+            "A backbone must end in one feature map (batch, height, width, channels). "
+            f"Received: {backbone.name} with output {features}"
+        )
+    mean = keras.layers.GlobalAveragePooling2D(name="pooled_mean", dtype="float32")(features)
+    largest = keras.layers.GlobalMaxPooling2D(name="pooled_max", dtype="float32")(features)
+    pooled = keras.layers.Concatenate(name="pooled", dtype="float32")([mean, largest])
+    # A step of Adam moves each logit by up to learning_rate * sum |features|: without the
+    # scale, thousands of pooled features throw a started head away in its first steps.
+    scale = 1.0 / np.sqrt(pooled.shape[-1])
+    x = keras.layers.Rescaling(scale, name="head_scale", dtype="float32")(pooled)
+    x = keras.layers.Dropout(dropout, name="head_dropout", dtype="float32")(x)
+    bias = "zeros"
+    if class_frequency is not None:
+        frequency = np.asarray(class_frequency, dtype=np.float64)
+        if frequency.shape != (num_classes,):
+            raise ValueError(
+                f"`class_frequency` must have shape ({num_classes},). "
+                f"Received: shape {frequency.shape}"
+            )
+        frequency = np.clip(frequency, 1e-5, 1 - 1e-5)
+        bias = keras.initializers.Constant(np.log(frequency / (1 - frequency)).astype(np.float32))
+    # float32 also under a mixed policy: the logits of rare attributes lie around -9.
+    logits = keras.layers.Dense(num_classes, name="logits", dtype="float32", bias_initializer=bias)
+    return keras.Model(backbone.input, logits(x), name=backbone.name)
+
+
+def start_head(model, kernel, bias):
+    """Put a linear map of the pooled features into the last layer.
+
+    Args:
+        model: what `attach_head` returned.
+        kernel: `(2 * channels, num_classes)`.
+        bias: `(num_classes,)`.
+    """
+    scale = model.get_layer("head_scale").scale
+    model.get_layer("logits").set_weights([kernel / scale, bias])
+
+
+def pooled_features(model):
+    """The part of a classifier up to its pooled features, weights shared.
+
+    Args:
+        model: what `attach_head` returned.
+
+    Returns:
+        `keras.Model` from uint8 pictures to float32 `(batch, 2 * channels)`.
+    """
+    return keras.Model(model.input, model.get_layer("pooled").output, name=f"{model.name}_pooled")

@@ -1,0 +1,179 @@
+"""Settings of a run: `fast`, `report` and `full`, with overrides that are checked."""
+
+from dataclasses import asdict, dataclass, fields, replace
+
+PROFILE_NAMES = ("fast", "report", "full")
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Everything that decides what a run does; a run's record holds it whole.
+
+    Args:
+        name: "fast", "report" or "full".
+        museum_size: pictures of the pocket museum, used by `fast`.
+        museum_side: shorter side of the museum's pictures in pixels.
+        image_shape: (height, width, 3) that the network sees; None in `full`: from the
+            collection (see `for_collection`).
+        resize_mode: "squash", "pad" or "crop".
+        backbone: key of `imetlib.models.backbones.BACKBONES`.
+        weights: "imagenet", a path, or "" for a random start.
+        num_folds: folds of the collection; fold 0 is the holdout of the comparison.
+        head_epochs: epochs of the head on cached features, after its closed form.
+        epochs: epochs with image augmentation; None in `full`: from the collection.
+        trainable_from: "all", "head", or the first layer that learns.
+        batch_size: pictures in a batch.
+        accumulation: batches in one update.
+        learning_rate: greatest learning rate, reached after the warm-up.
+        warmup_fraction: share of the updates in which the rate rises; cosine after that.
+        weight_decay: of AdamW.
+        dropout: on the pooled features.
+        loss: "bce" or "focal" (binary, gamma 2).
+        ema: momentum of the running mean of the weights that is scored; 0 for none.
+        precision: dtype policy of the backbone.
+        batch_norm: "train" or "frozen" statistics in layers that learn.
+        flip, scale, shift, rotate, brightness, contrast, erase, mixup, cutmix:
+            see `imetlib.collection.batches.Augmentation`.
+        mirror_view: predict the mean of a picture and its mirror image.
+    """
+
+    name: str
+    museum_size: int = 1200
+    museum_side: int = 96
+    image_shape: tuple[int, int, int] | None = None
+    resize_mode: str = "squash"
+    backbone: str = "mobilenet_v2"
+    weights: str = "imagenet"
+    num_folds: int = 6
+    head_epochs: int = 0
+    epochs: int | None = None
+    trainable_from: str = "all"
+    batch_size: int = 32
+    accumulation: int = 1
+    learning_rate: float = 1e-3
+    warmup_fraction: float = 0.1
+    weight_decay: float = 0.01
+    dropout: float = 0.0
+    loss: str = "bce"
+    ema: float = 0.0
+    precision: str = "float32"
+    batch_norm: str = "train"
+    flip: float = 0.5
+    scale: float = 0.1
+    shift: float = 0.05
+    rotate: float = 3.0
+    brightness: float = 0.1
+    contrast: float = 0.1
+    erase: float = 0.0
+    mixup: float = 0.0
+    cutmix: float = 0.0
+    mirror_view: bool = True
+
+    def to_dict(self):
+        """Plain values for a record."""
+        values = asdict(self)
+        values["image_shape"] = None if self.image_shape is None else list(self.image_shape)
+        return values
+
+    def for_collection(self, heights, widths):
+        """Fill in what `full` leaves to the collection: picture size and epochs.
+
+        The shape keeps the median aspect ratio of the pictures (squares where the middle
+        half of them is both upright and wide), a shorter side of at most 288 px, never
+        above 1.25 of the pictures' own, in multiples of 32. Epochs follow from the number
+        of pictures: small collections want more rounds.
+
+        Args:
+            heights, widths: `(num_pictures,)` int, in pixels.
+
+        Returns:
+            `Profile` without None.
+        """
+        shape, epochs = self.image_shape, self.epochs
+        if shape is None:
+            ratios = sorted(h / w for h, w in zip(heights, widths, strict=True))
+            low, middle, high = (ratios[int(len(ratios) * share)] for share in (0.25, 0.5, 0.75))
+            ratio = 1.0 if low < 1.0 < high else min(2.0, max(0.5, middle))
+            shorter = sorted(min(h, w) for h, w in zip(heights, widths, strict=True))
+            side = min(288.0, 1.25 * shorter[len(shorter) // 2])
+            height, width = side * max(1.0, ratio), side * max(1.0, 1.0 / ratio)
+            shape = (max(32, round(height / 32) * 32), max(32, round(width / 32) * 32), 3)
+        if epochs is None:
+            epochs = 8 if len(heights) < 20_000 else 6
+        return replace(self, image_shape=shape, epochs=epochs)
+
+
+_PROFILES = {
+    "fast": Profile(
+        name="fast",
+        image_shape=(64, 64, 3),
+        backbone="small_convnet",
+        weights="",
+        num_folds=3,
+        epochs=6,
+        learning_rate=2e-3,
+        rotate=0.0,
+        mirror_view=False,
+    ),
+    # The setting of the 2019 report: 256 px, maximal learning rate 1e-3, 7 epochs, batch 256.
+    "report": Profile(
+        name="report",
+        image_shape=(256, 256, 3),
+        num_folds=6,
+        epochs=7,
+        batch_size=32,
+        accumulation=8,
+        learning_rate=1e-3,
+    ),
+    "full": Profile(name="full"),
+}
+
+
+def get_profile(name, **overrides):
+    """A profile with some settings replaced.
+
+    Args:
+        name: "fast", "report" or "full".
+        **overrides: fields of `Profile` by name; None leaves a field as it is, so that a
+            notebook can pass its parameters on unchanged.
+
+    Returns:
+        `Profile`.
+
+    Raises:
+        ValueError: an unknown profile or setting, or a value out of its range; the message
+            lists what is known.
+
+    Example:
+        >>> get_profile("fast", epochs=2).epochs
+        2
+    """
+    if name not in _PROFILES:
+        raise ValueError(f"Unknown profile {name!r}. Known: {', '.join(PROFILE_NAMES)}")
+    known = [field.name for field in fields(Profile) if field.name != "name"]
+    unknown = sorted(set(overrides) - set(known))
+    if unknown:
+        raise ValueError(f"Unknown settings: {', '.join(unknown)}. Known: {', '.join(known)}")
+    chosen = {key: value for key, value in overrides.items() if value is not None}
+    if "image_shape" in chosen:
+        chosen["image_shape"] = tuple(chosen["image_shape"])
+    profile = replace(_PROFILES[name], **chosen)
+    for key, allowed in (
+        ("loss", ("bce", "focal")),
+        ("batch_norm", ("train", "frozen")),
+        ("precision", ("float32", "mixed_bfloat16", "mixed_float16")),
+        ("resize_mode", ("squash", "pad", "crop")),
+    ):
+        if getattr(profile, key) not in allowed:
+            raise ValueError(
+                f"`{key}` must be one of {', '.join(allowed)}. Received: {getattr(profile, key)!r}"
+            )
+    for key in ("num_folds", "batch_size", "accumulation", "museum_size", "museum_side"):
+        if getattr(profile, key) < (2 if key == "num_folds" else 1):
+            raise ValueError(f"`{key}` is too small. Received: {key}={getattr(profile, key)}")
+    if not profile.learning_rate > 0 or (profile.epochs is not None and profile.epochs < 0):
+        raise ValueError(
+            "`learning_rate` must be positive and `epochs` not negative. "
+            f"Received: learning_rate={profile.learning_rate}, epochs={profile.epochs}"
+        )
+    return profile

@@ -1,0 +1,63 @@
+"""The one place that names a backend: repeatability and the description of the machine."""
+
+import contextlib
+import os
+
+import keras
+
+
+def set_seed(seed, *, deterministic=False):
+    """Seed Python, NumPy and Keras.
+
+    Args:
+        seed: int >= 0.
+        deterministic: also choose slower operations that repeat exactly (TensorFlow only):
+            same bits on the same machine class with the same number of threads, no more.
+    """
+    keras.utils.set_random_seed(seed)
+    if deterministic and keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        tf.config.experimental.enable_op_determinism()
+
+
+@contextlib.contextmanager
+def dtype_policy(name):
+    """Build layers under a dtype policy, and put the old one back.
+
+    Args:
+        name: "float32", "mixed_bfloat16" or "mixed_float16".
+    """
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(name)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+def describe_devices():
+    """What training runs on: backend, accelerators by kind, and threads.
+
+    Returns:
+        dict with "backend", "accelerators" (list of str, empty on a CPU) and "threads".
+    """
+    backend = keras.backend.backend()
+    accelerators = []
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        for device in tf.config.list_physical_devices("GPU"):
+            details = tf.config.experimental.get_device_details(device)
+            accelerators.append(details.get("device_name", "GPU"))
+    elif backend == "jax":
+        import jax
+
+        accelerators = [d.device_kind for d in jax.devices() if d.platform != "cpu"]
+    elif backend == "torch":
+        import torch
+
+        count = torch.cuda.device_count()
+        accelerators = [torch.cuda.get_device_name(index) for index in range(count)]
+    threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return {"backend": backend, "accelerators": accelerators, "threads": threads}

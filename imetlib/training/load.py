@@ -1,0 +1,135 @@
+"""A finished run as something that predicts new pictures."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from imetlib.collection.cache import cache_of_images
+from imetlib.collection.images import decode_image
+from imetlib.delivery.records import read_record
+from imetlib.models.backbones import file_sha256, find_weights
+from imetlib.models.heads import pooled_features
+from imetlib.profiles import Profile
+from imetlib.scores import Scores, load_class_names, mean_scores
+from imetlib.training.closed_form import load_head
+from imetlib.training.fit import WEIGHTS_FILE, build_classifier, preprocessing_of
+from imetlib.training.predict import predict_views
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """Networks of a run folder, their class names and the threshold that was chosen.
+
+    Args:
+        folder: the run folder.
+        record: its record.
+        class_names: `num_classes` names `group::name`.
+        threshold: float in [0, 1], fitted on the rows that the run left out of training.
+        members: list of `(folder, record)` of single networks and heads.
+    """
+
+    folder: Path
+    record: dict
+    class_names: tuple[str, ...]
+    threshold: float
+    members: list[tuple[Path, dict]]
+
+    def predict(self, images, *, ids=None):
+        """Scores of new pictures, mean over folds, members and mirror views.
+
+        Args:
+            images: sequence of paths, or of `(height, width, 3)` uint8 arrays of any sizes.
+            ids: names of the pictures; None: file names without ending, or numbers.
+
+        Returns:
+            `Scores` in the order of `images`.
+
+        Raises:
+            ValueError: no pictures, or one cannot be read (the file is named).
+            FileNotFoundError: a weights file that the run was built on is missing.
+        """
+        images = list(images)
+        if not images:
+            raise ValueError("`images` is empty: give at least one picture")
+        if ids is None:
+            ids = [
+                str(number) if isinstance(image, np.ndarray) else Path(image).stem
+                for number, image in enumerate(images)
+            ]
+        ids = np.asarray(ids, dtype=object)
+        arrays = [x if isinstance(x, np.ndarray) else decode_image(x) for x in images]
+        caches, built, scores = {}, {}, []
+        for folder, record in self.members:
+            profile = Profile(**_settings(record))
+            preprocessing = preprocessing_of(profile)
+            side = preprocessing.min_side
+            if side not in caches:
+                caches[side] = cache_of_images(arrays, ids, side)
+            scores.append(self._predict_member(folder, record, profile, caches[side], ids, built))
+        return mean_scores(scores)
+
+    def _predict_member(self, folder, record, profile, pictures, ids, built):
+        rows = np.arange(len(ids))
+        preprocessing = preprocessing_of(profile)
+        if record["method"] == "network":
+            model, _ = build_classifier(
+                profile, len(self.class_names), weights="", normalisation=record["normalisation"]
+            )
+            model.load_weights(folder / WEIGHTS_FILE)
+            views = predict_views(
+                model, pictures, rows, preprocessing, mirror_view=profile.mirror_view
+            )
+            return Scores(ids, np.mean(views, axis=0), self.class_names)
+        key = (profile.backbone, profile.image_shape, record["weights_sha256"])
+        if key not in built:
+            path = find_weights(profile.backbone, profile.weights)
+            if file_sha256(path) != record["weights_sha256"]:
+                raise ValueError(
+                    f"{path} is not the weights file that {folder} was fitted on (SHA-256 "
+                    f"{record['weights_sha256'][:12]}...): attach that file"
+                )
+            model, _ = build_classifier(profile, 1)
+            views = predict_views(
+                pooled_features(model), pictures, rows, preprocessing, mirror_view=True
+            )
+            built[key] = np.mean(views, axis=0)
+        head = load_head(folder, record["method"])
+        return Scores(ids, head.logits(built[key]), self.class_names)
+
+
+def load_run(folder):
+    """Open a run folder: a single network, all folds of one, or a blend of such runs.
+
+    Args:
+        folder: path of a folder with `record.json`.
+
+    Returns:
+        `Run`.
+
+    Raises:
+        ValueError: the folder holds no run.
+    """
+    folder = Path(folder)
+    record = read_record(folder)
+    members = list(_members(folder, record))
+    class_names = load_class_names(members[0][0] / "scores-val.npz")
+    return Run(folder, record, class_names, record["threshold"], members)
+
+
+def _members(folder, record):
+    if "members" in record:
+        for name in record["members"]:
+            yield from _members(folder / name, read_record(folder / name))
+        return
+    folds = sorted(folder.glob("fold*/record.json"))
+    if not folds:
+        yield folder, record
+    for path in folds:
+        yield path.parent, read_record(path.parent)
+
+
+def _settings(record):
+    settings = dict(record["parameters"])
+    settings["image_shape"] = tuple(settings["image_shape"])
+    return settings

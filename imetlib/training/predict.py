@@ -1,0 +1,63 @@
+"""Scores of pictures: each id once, in the order asked, mean over mirror views."""
+
+import keras
+import numpy as np
+
+from imetlib.collection.batches import Batches
+from imetlib.scores import Scores
+
+
+def predict_views(model, pictures, rows, preprocessing, *, mirror_view, batch_size=64):
+    """What a model says of pictures and, if asked, of their mirror images.
+
+    Args:
+        model: `keras.Model` from uint8 pictures to `(batch, units)`.
+        pictures: `PictureCache`.
+        rows: `(num_samples,)` int, rows of the cache.
+        preprocessing: `Preprocessing` that the model was trained with.
+        mirror_view: also predict mirror images.
+        batch_size: int.
+
+    Returns:
+        list of one or two `(num_samples, units)` float32 arrays, plain view first.
+    """
+    views = []
+    for flip in (False, True) if mirror_view else (False,):
+        batches = Batches(pictures, rows, preprocessing, batch_size=batch_size, flip=flip)
+        # predict_on_batch: `predict` would trace anew at each call of a callback.
+        parts = [model.predict_on_batch(batches[index]) for index in range(len(batches))]
+        views.append(np.concatenate(parts).astype(np.float32))
+    return views
+
+
+def predict_scores(model, pictures, ids, preprocessing, class_names, *, mirror_view, batch_size=64):
+    """Scores of pictures by id.
+
+    Args:
+        model: `keras.Model` from uint8 pictures to logits.
+        pictures: `PictureCache` that holds `ids`.
+        ids: ids in the order wanted, none twice.
+        preprocessing, mirror_view, batch_size: see `predict_views`.
+        class_names: names of the model's outputs.
+
+    Returns:
+        `Scores`, the mean of the views' logits.
+
+    Raises:
+        ValueError: an id is missing or doubled, or a logit is not finite.
+    """
+    rows = pictures.rows_of(ids)
+    views = predict_views(
+        model, pictures, rows, preprocessing, mirror_view=mirror_view, batch_size=batch_size
+    )
+    return Scores(np.asarray(ids, dtype=object), np.mean(views, axis=0), tuple(class_names))
+
+
+def log_loss(y_true, logits):
+    """Mean binary cross-entropy over all entries, as a float."""
+    return float(np.mean(np.logaddexp(0.0, logits) - np.where(y_true, logits, 0.0)))
+
+
+def clear_memory():
+    """Forget the graphs of models that are no longer used."""
+    keras.backend.clear_session(free_memory=True)

@@ -1,0 +1,299 @@
+"""The command line: what it prints, what it writes, and how it ends."""
+
+import csv
+import json
+import re
+import shutil
+import subprocess
+import sys
+import types
+
+import nbformat
+import numpy as np
+import pytest
+from nbformat.v4 import new_code_cell, new_notebook
+
+from imetlib.__main__ import build_parser, main
+from imetlib.collection import prepared
+from imetlib.demo import score_submission
+
+COMMANDS = ("museum", "check", "folds", "run", "predict", "verify", "demo")
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory):
+    """A tiny museum; tests copy it before they damage it."""
+    folder = tmp_path_factory.mktemp("main") / "museum"
+    assert main(["museum", str(folder), "--size", "200", "--seed", "3", "--image-size", "32"]) == 0
+    return folder
+
+
+@pytest.fixture
+def damaged(drawn, tmp_path):
+    folder = tmp_path / "damaged"
+    shutil.copytree(drawn, folder)
+    picture = min((folder / "train").iterdir())
+    picture.write_bytes(picture.read_bytes()[:60])
+    with (folder / "train.csv").open("a") as file:
+        file.write("extra,999\n")
+    return folder, picture
+
+
+def make_notebook(folder, *cells, name="05_tiny"):
+    """A notebook with the common parameters and some code; returns its path as text."""
+    parameters = new_code_cell(
+        'profile: str = "fast"  # profile\ncollection: str = ""  # folder\n'
+        'out: str = ""  # folder\nseed: int = 0  # seed\nrate: float = 0.5  # rate'
+    )
+    parameters.metadata["tags"] = ["parameters"]
+    notebook = new_notebook(cells=[parameters, *map(new_code_cell, cells)])
+    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3"}
+    path = folder / f"{name}.ipynb"
+    nbformat.write(notebook, path)
+    return str(path)
+
+
+def printed(path):
+    """What the last cell of an executed notebook printed."""
+    return nbformat.read(path, as_version=4).cells[-1].outputs[0].text
+
+
+# The parser -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help(command, capsys):
+    with pytest.raises(SystemExit, match="0"):
+        main([command, "--help"])
+    assert command in capsys.readouterr().out
+
+
+def test_commands_are_listed():
+    text = build_parser().format_help()
+    assert all(f" {command} " in text for command in COMMANDS)
+
+
+@pytest.mark.parametrize("call", [[], ["paint"], ["folds"], ["run", "01", "--profile", "slow"]])
+def test_a_call_that_cannot_be_parsed_ends_with_2(call):
+    with pytest.raises(SystemExit, match="2"):
+        main(call)
+
+
+def test_errors_are_one_line_without_a_traceback():
+    result = subprocess.run(
+        [sys.executable, "-m", "imetlib", "check", "no/such/folder"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (result.returncode, result.stdout) == (2, "")
+    assert len(result.stderr.splitlines()) == 1
+    assert result.stderr.startswith("imetlib check: No collection folder at ")
+
+
+def test_a_reader_that_stops_early_is_no_error(damaged):
+    result = subprocess.run(
+        f'"{sys.executable}" -m imetlib check "{damaged[0]}" | true',
+        shell=True,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert "Traceback" not in result.stderr and "Exception" not in result.stderr
+
+
+# museum, check, folds, verify -------------------------------------------------------------------
+
+
+def test_museum_is_not_drawn_over_another(drawn, capsys):
+    assert main(["museum", str(drawn), "--size", "200"]) == 2
+    assert "is not an empty folder" in capsys.readouterr().err
+
+
+def test_check_of_a_good_collection(drawn, capsys):
+    assert main(["check", str(drawn)]) == 0
+    assert "200 pictures opened, faults: 0" in capsys.readouterr().out
+    assert main(["check", str(drawn), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["num_train"], found["num_test"], found["faults"]) == (150, 50, [])
+
+
+def test_check_lists_faults_of_tables_and_pictures(damaged, capsys):
+    folder, picture = damaged
+    assert main(["check", str(folder)]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert any("train.csv, line 152" in line and "999" in line for line in lines)
+    assert any(line.startswith(f"train/{picture.name}: ") for line in lines)
+    assert main(["check", str(folder), "--json"]) == 1
+    assert len(json.loads(capsys.readouterr().out)["faults"]) == len(lines) - 1
+
+
+def test_folds_are_written_once(drawn, tmp_path, capsys):
+    target = tmp_path / "folds.csv"
+    call = ["folds", str(drawn), "--folds", "4", "--out", str(target)]
+    assert main([*call, "--json"]) == 0
+    assert sum(json.loads(capsys.readouterr().out)["num_pictures"]) == 150
+    written = target.read_bytes()
+    assert main(call) == 0
+    assert main([*call, "--seed", "1"]) == 2
+    assert "holds other folds" in capsys.readouterr().err
+    assert target.read_bytes() == written
+
+
+def test_faults_of_a_collection_end_with_1(damaged, tmp_path, capsys):
+    target = tmp_path / "folds.csv"
+    assert main(["folds", str(damaged[0]), "--out", str(target)]) == 1
+    assert "train.csv, line 152" in capsys.readouterr().err
+    assert not target.exists()
+
+
+def test_verify(drawn, tmp_path, capsys):
+    sample = drawn / "sample_submission.csv"
+    assert main(["verify", str(sample), "--collection", str(drawn), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["num_rows"] == 50
+    cut = tmp_path / "submission.csv"
+    cut.write_text("".join(sample.read_text().splitlines(keepends=True)[:-1]))
+    assert main(["verify", str(cut), "--collection", str(drawn)]) == 1
+    assert "1 id of the sample missing" in capsys.readouterr().out
+    assert main(["verify", str(cut), "--collection", str(drawn), "--json"]) == 1
+    assert len(json.loads(capsys.readouterr().out)["faults"]) == 1
+    assert main(["verify", str(tmp_path / "none.csv"), "--collection", str(drawn)]) == 2
+
+
+# run --------------------------------------------------------------------------------------------
+
+
+def test_run_passes_parameters_and_folders(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    notebook = make_notebook(tmp_path, "print(profile, repr(collection), seed, rate, out)")
+    assert main(["run", notebook, "-p", "seed=7", "-p", "rate=1", "--out", "results"]) == 0
+    path = tmp_path / "results" / "notebooks" / "05_tiny.ipynb"
+    assert capsys.readouterr().out.strip() == str(path)
+    assert printed(path).strip() == f"fast '' 7 1 {tmp_path / 'results'}"
+
+
+def test_run_gives_the_collection_to_the_other_profiles(drawn, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(drawn.parent)
+    notebook = make_notebook(tmp_path, "print(profile, collection)")
+    call = ["run", notebook, "--collection", "museum", "--out", str(tmp_path / "o")]
+    assert main(call) == 2
+    assert "The fast profile always takes the pocket museum" in capsys.readouterr().err
+    assert main([*call, "--profile", "full"]) == 0
+    path = tmp_path / "o" / "notebooks" / "05_tiny.ipynb"
+    assert printed(path).strip() == f"full {drawn.resolve()}"
+
+
+def test_run_stops_at_the_first_failure(tmp_path, capsys):
+    bad = make_notebook(tmp_path, "raise ValueError('no such painting')", name="05_bad")
+    after = make_notebook(tmp_path, "print(1)", name="06_after")
+    assert main(["run", bad, after, "--out", str(tmp_path / "o"), "--json"]) == 1
+    (only,) = json.loads(capsys.readouterr().out)["notebooks"]
+    assert (only["notebook"], only["exit_code"]) == ("05_bad", 1)
+    assert "no such painting" in only["error"]
+    assert not (tmp_path / "o" / "notebooks" / "06_after.ipynb").exists()
+
+
+@pytest.mark.parametrize(
+    ("extra", "message"),
+    [
+        (["-p", "epoch=7"], "no parameter `epoch`"),
+        (["-p", "seed=many"], "`seed` must be int"),
+        (["-p", "seed"], "NAME=VALUE"),
+        (["99_missing"], "no notebook named '99_missing'"),
+    ],
+)
+def test_run_refuses_before_anything_starts(extra, message, tmp_path, capsys):
+    notebook = make_notebook(tmp_path, "print(1)")
+    assert main(["run", notebook, *extra, "--out", str(tmp_path / "o")]) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "o").exists()
+
+
+# predict ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def stub_run(monkeypatch):
+    """A run that names every picture by its size, in place of a trained one."""
+
+    def load_run(path):
+        def answer(images):
+            assert all(image.dtype == np.uint8 and image.shape[2] == 3 for image in images)
+            return [[("tag::wide", 0.9), ("tag::red", 0.25)] for _ in images]
+
+        return types.SimpleNamespace(predict=answer)
+
+    module = types.ModuleType("imetlib.training.runs")
+    module.load_run = load_run
+    monkeypatch.setitem(sys.modules, "imetlib.training", types.ModuleType("imetlib.training"))
+    monkeypatch.setitem(sys.modules, "imetlib.training.runs", module)
+
+
+def test_predict_names_the_attributes_of_every_picture(stub_run, drawn, tmp_path, capsys):
+    target = tmp_path / "answers.csv"
+    assert main(["predict", str(drawn), "--run", "runs/x", "--out", str(target)]) == 0
+    with target.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 2 * 200
+    assert list(rows[0]) == ["picture", "attribute", "probability"]
+    assert {row["picture"].split("/")[0] for row in rows} == {"train", "test"}
+    assert (rows[0]["attribute"], rows[0]["probability"]) == ("tag::wide", "0.900")
+    assert main(["predict", str(drawn / "test"), "--run", "runs/x"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 1 + 2 * 50
+
+
+def test_predict_names_what_it_leaves_out(stub_run, damaged, tmp_path, capsys):
+    folder, picture = damaged
+    target = tmp_path / "answers.csv"
+    assert main(["predict", str(folder), "--run", "runs/x", "--out", str(target)]) == 1
+    assert f"left out: {picture}" in capsys.readouterr().err
+    assert picture.name not in target.read_text()
+
+
+def test_predict_wants_a_folder_with_pictures(stub_run, tmp_path, capsys):
+    assert main(["predict", str(tmp_path / "none"), "--run", "runs/x"]) == 2
+    assert main(["predict", str(tmp_path), "--run", "runs/x"]) == 2
+    assert "holds no pictures" in capsys.readouterr().err
+
+
+# demo -------------------------------------------------------------------------------------------
+
+
+def test_demo_scores_against_the_museum_s_own_truth(drawn):
+    score, (low, high), constant = score_submission(drawn / "test_labels.csv", drawn)
+    assert (score, low, high) == (1.0, 1.0, 1.0)
+    assert 0.1 < constant < 0.6
+    sample_score, _, same_constant = score_submission(drawn / "sample_submission.csv", drawn)
+    assert sample_score < constant == same_constant
+
+
+@pytest.fixture
+def small_demo(drawn, tmp_path, monkeypatch):
+    """A project whose notebooks do next to nothing; returns the folder to run the demo in."""
+    folder = tmp_path / "project" / "notebooks"
+    folder.mkdir(parents=True)
+    for name in ("01_eda", "02_backbone_comparison", "07_threshold_search"):
+        make_notebook(folder, f"print('{name}')", name=name)
+    write = f"shutil.copy({str(drawn / 'test_labels.csv')!r}, f'{{out}}/submission.csv')"
+    make_notebook(folder, "import shutil", write, name="08_submission")
+    monkeypatch.setattr(prepared, "locate_collection", lambda *args, **options: drawn)
+    monkeypatch.chdir(folder.parent)
+    return folder.parent
+
+
+def test_demo_ends_with_score_submission_and_report(small_demo, capsys):
+    assert main(["demo"]) == 0
+    printed_lines = capsys.readouterr().out.splitlines()
+    assert printed_lines[0] == "F2 of the submission  1.000 (95 % interval 1.000 to 1.000)"
+    assert re.fullmatch(r"best constant answer  0\.\d{3}", printed_lines[1])
+    assert printed_lines[2] == "submission            demo/submission.csv"
+    assert printed_lines[3] == "report                demo/report.html"
+    report = (small_demo / "demo" / "report.html").read_text(encoding="utf-8")
+    assert "best constant answer" in report and "notebooks/08_submission.ipynb" in report
+
+
+def test_demo_says_which_notebook_failed(small_demo, capsys):
+    make_notebook(small_demo / "notebooks", "1 / 0", name="07_threshold_search")
+    assert main(["demo"]) == 1
+    assert "07_threshold_search failed" in capsys.readouterr().err
+    assert not (small_demo / "demo" / "report.html").exists()
