@@ -4,14 +4,14 @@ Results go to standard output, progress and errors to standard error. Heavy libr
 by the command that needs them, so that `--help` answers at once.
 """
 
+import contextlib
 import csv
 import json
 import sys
-from contextlib import nullcontext
 from pathlib import Path
 
 OK, FAULTS_FOUND, BAD_CALL = 0, 1, 2
-PREDICT_AT_ONCE = 128
+PREDICT_AT_ONCE = 4096
 
 
 def museum(arguments):
@@ -156,7 +156,8 @@ def run(arguments):
 
 def predict(arguments):
     """Name the attributes of pictures that belong to no collection."""
-    from imetlib.collection.images import SUFFIXES, ImageError, decode_image
+    from imetlib.collection.images import SUFFIXES, check_images
+    from imetlib.decisions.thresholds import decide
     from imetlib.delivery.files import replacing
 
     root = Path(arguments.folder)
@@ -165,28 +166,26 @@ def predict(arguments):
     pictures = sorted(path for path in root.rglob("*") if path.suffix.lower() in SUFFIXES)
     if not pictures:
         raise ValueError(f"{root} holds no pictures ({', '.join(SUFFIXES)}).")
-    from imetlib.training.runs import load_run
+    from imetlib.training.load import load_run
 
     trained = load_run(arguments.run_folder)
-    faults = []
-    target = replacing(arguments.out) if arguments.out else nullcontext(None)
-    with (
-        target as path,
-        path.open("w", encoding="utf-8", newline="") if path else nullcontext(sys.stdout) as file,
-    ):
+    faults = check_images(pictures, progress=sys.stderr.isatty())
+    unreadable = {fault.path for fault in faults}
+    pictures = [path for path in pictures if str(path) not in unreadable]
+    with contextlib.ExitStack() as stack:
+        file = sys.stdout
+        if arguments.out:
+            path = stack.enter_context(replacing(arguments.out))
+            file = stack.enter_context(path.open("w", encoding="utf-8", newline=""))
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(("picture", "attribute", "probability"))
         for start in range(0, len(pictures), PREDICT_AT_ONCE):
-            names, images = [], []
-            for picture in pictures[start : start + PREDICT_AT_ONCE]:
-                try:
-                    images.append(decode_image(picture))
-                    names.append(_below(picture, root))
-                except ImageError as error:
-                    faults += error.faults
-            if images:
-                for name, named in zip(names, trained.predict(images), strict=True):
-                    writer.writerows((name, label, f"{share:.3f}") for label, share in named)
+            part = pictures[start : start + PREDICT_AT_ONCE]
+            scores = trained.predict(part, ids=[_below(path, root) for path in part])
+            chosen = decide(scores.y_prob, trained.threshold)
+            for picture, share, columns in zip(scores.ids, scores.y_prob, chosen, strict=True):
+                for column in sorted(columns.nonzero()[0], key=lambda column: -share[column]):
+                    writer.writerow((picture, scores.class_names[column], f"{share[column]:.3f}"))
     for fault in faults:
         print(f"left out: {fault}", file=sys.stderr)
     return FAULTS_FOUND if faults else OK

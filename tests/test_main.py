@@ -16,6 +16,7 @@ from nbformat.v4 import new_code_cell, new_notebook
 from imetlib.__main__ import build_parser, main
 from imetlib.collection import prepared
 from imetlib.demo import score_submission
+from imetlib.scores import Scores
 
 COMMANDS = ("museum", "check", "folds", "run", "predict", "verify", "demo")
 
@@ -214,19 +215,17 @@ def test_run_refuses_before_anything_starts(extra, message, tmp_path, capsys):
 
 @pytest.fixture
 def stub_run(monkeypatch):
-    """A run that names every picture by its size, in place of a trained one."""
+    """A run that gives every picture the same probabilities, in place of a trained one."""
 
-    def load_run(path):
-        def answer(images):
-            assert all(image.dtype == np.uint8 and image.shape[2] == 3 for image in images)
-            return [[("tag::wide", 0.9), ("tag::red", 0.25)] for _ in images]
+    def answer(images, *, ids):
+        names = ("tag::red", "tag::wide", "culture::french")
+        logits = np.tile(np.float32([-1.0, 2.0, -3.0]), (len(images), 1))
+        return Scores(np.array(ids, dtype=object), logits, names)
 
-        return types.SimpleNamespace(predict=answer)
-
-    module = types.ModuleType("imetlib.training.runs")
-    module.load_run = load_run
+    module = types.ModuleType("imetlib.training.load")
+    module.load_run = lambda path: types.SimpleNamespace(predict=answer, threshold=0.2)
     monkeypatch.setitem(sys.modules, "imetlib.training", types.ModuleType("imetlib.training"))
-    monkeypatch.setitem(sys.modules, "imetlib.training.runs", module)
+    monkeypatch.setitem(sys.modules, "imetlib.training.load", module)
 
 
 def test_predict_names_the_attributes_of_every_picture(stub_run, drawn, tmp_path, capsys):
@@ -237,7 +236,8 @@ def test_predict_names_the_attributes_of_every_picture(stub_run, drawn, tmp_path
     assert len(rows) == 2 * 200
     assert list(rows[0]) == ["picture", "attribute", "probability"]
     assert {row["picture"].split("/")[0] for row in rows} == {"train", "test"}
-    assert (rows[0]["attribute"], rows[0]["probability"]) == ("tag::wide", "0.900")
+    assert (rows[0]["attribute"], rows[0]["probability"]) == ("tag::wide", "0.881")
+    assert (rows[1]["attribute"], rows[1]["probability"]) == ("tag::red", "0.269")
     assert main(["predict", str(drawn / "test"), "--run", "runs/x"]) == 0
     assert len(capsys.readouterr().out.splitlines()) == 1 + 2 * 50
 

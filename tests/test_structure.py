@@ -107,7 +107,8 @@ def text_files():
     return files
 
 
-HOME = re.compile(r"(?<![\w.])/(home|root|Users|work)/\w" + "|" + r"C:\\+Users")
+# `/home/someone` is the example that tests of privacy use.
+HOME = re.compile(r"(?<![\w.])/(home(?!/someone\b)|root|Users|work)/\w|C:\\\\+Users")
 UNSAFE = re.compile(
     r"\bimport pickle\b|\bfrom pickle\b|allow_pickle\s*=\s*True|shell\s*=\s*True|"
     r"\byaml\.load\(|\bos\.system\(|(?<![\w.])(eval|exec)\("
