@@ -62,8 +62,8 @@ def find_collection(collection=""):
             table.parent.resolve()
             for root in roots
             if root.is_dir()
-            for pattern in ("*/labels.csv", "*/*/labels.csv", "*/*/*/labels.csv")
-            for table in root.glob(pattern)
+            for depth in range(1, 5)
+            for table in root.glob("*/" * depth + "labels.csv")
             if (table.parent / "train.csv").is_file() and (table.parent / "train").is_dir()
         }
     )
@@ -99,9 +99,11 @@ def search_weights(stems):
         searched.append("IMETLIB_WEIGHTS (not set)")
     searched += [str(folder) for folder in folders]
     searched.append(f"{KAGGLE_INPUT}/**")
-    candidates = [path for folder in folders if folder.is_dir() for path in folder.glob("*.h5")]
+    candidates = [
+        path for folder in folders if folder.is_dir() for path in sorted(folder.glob("*.h5"))
+    ]
     if KAGGLE_INPUT.is_dir():
-        candidates += KAGGLE_INPUT.rglob("*.h5")
+        candidates += sorted(KAGGLE_INPUT.rglob("*.h5"))
     for stem in stems:
         for path in candidates:
             if path.name.startswith(stem):

@@ -1,6 +1,7 @@
 """The file that rooms exchange: ids, float32 logits and class names of a split."""
 
 import os
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +10,10 @@ import numpy as np
 TOP = 128
 # Logit of what a sparse file left out: a probability of 1e-9.
 FLOOR = -20.7
+
+
+class NotFiniteError(ValueError):
+    """A network gave logits that are no numbers."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +38,7 @@ class Scores:
             )
         if not np.isfinite(self.logits).all():
             rows = np.flatnonzero(~np.isfinite(self.logits).all(axis=1))
-            raise ValueError(
+            raise NotFiniteError(
                 f"`logits` of {len(rows)} pictures are not finite, first {self.ids[rows[0]]}: "
                 "the network has diverged; lower the learning rate"
             )
@@ -43,7 +48,8 @@ class Scores:
     @property
     def y_prob(self):
         """`(num_samples, num_classes)` float32 probabilities."""
-        return 1.0 / (1.0 + np.exp(-self.logits))
+        with np.errstate(over="ignore"):  # 1 / (1 + infinity) is the 0 that is meant
+            return 1.0 / (1.0 + np.exp(-self.logits))
 
     def take(self, ids):
         """The same scores for `ids`, in this order.
@@ -129,7 +135,8 @@ def load_scores(path):
             "02_backbone_comparison or 08_submission first."
         )
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        # Opened here, because `np.load` leaves a damaged file open.
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             ids = arrays["ids"].astype(object)
             class_names = tuple(arrays["class_names"].tolist())
             if "logits" in arrays:
@@ -137,6 +144,6 @@ def load_scores(path):
             else:
                 logits = np.full((len(ids), len(class_names)), FLOOR, np.float32)
                 np.put_along_axis(logits, arrays["columns"], arrays["top_logits"], axis=1)
-    except (KeyError, OSError, ValueError) as error:
+    except (AttributeError, KeyError, OSError, TypeError, ValueError, zipfile.BadZipFile) as error:
         raise ValueError(f"{path} is no file of scores: {error}") from error
     return Scores(ids, logits, class_names)

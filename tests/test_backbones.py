@@ -135,7 +135,7 @@ def test_normalisation_belongs_to_the_weights_file():
 @needs_data
 @pytest.mark.parametrize("name", FILES)
 def test_statistics_tell_the_right_input_from_the_wrong_ones(name):
-    """Batch statistics before a normalisation layer are near the stored ones, or the input is wrong."""
+    """Statistics before a normalisation layer are near the stored ones only for the right input."""
     files = sorted((DATA / "imet_crops").glob("*.png"))[:25]
     crops = np.stack(
         [np.asarray(Image.open(file).convert("RGB").resize((128, 128))) for file in files]
@@ -204,20 +204,21 @@ def test_freeze_by_name_and_frozen_statistics_stay():
 
 
 def test_loss_in_training_and_inference_mode_agree_after_a_short_fit():
-    """Keras's momentum of .99 fails this: stale statistics after a few dozen steps."""
+    """Keras's own momentum of .99 fails this by far: stale statistics for hundreds of steps."""
     keras.utils.set_random_seed(0)
     model = small_classifier(num_classes=3)
     rng = np.random.default_rng(0)
-    labels = rng.integers(0, 2, (64, 3)).astype("float32")
-    pictures = rng.integers(0, 200, (64, 32, 32, 3)).astype("float32")
+    labels = rng.integers(0, 2, (32, 3)).astype("float32")
+    pictures = rng.integers(0, 200, (32, 32, 32, 3)).astype("float32")
     pictures = (pictures + 50 * labels[:, None, None, :]).astype("uint8")
     loss = keras.losses.BinaryCrossentropy(from_logits=True)
     model.compile(keras.optimizers.Adam(1e-3), loss)
-    for _ in range(30):
+    for _ in range(60):
         model.train_on_batch(pictures, labels)
     training = float(loss(labels, model(pictures, training=True)))
     inference = float(loss(labels, model(pictures, training=False)))
-    assert abs(training - inference) < 0.1
+    assert abs(training - inference) < 0.05
+    assert training < 0.4
 
 
 def test_classifier_takes_any_map_and_refuses_what_is_none():

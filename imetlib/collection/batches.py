@@ -5,6 +5,7 @@ workers, so a run can be repeated and resumed. Geometry (resize, flip, scale, sh
 rotation) is one affine map and one call of OpenCV.
 """
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 
 import cv2
@@ -209,7 +210,8 @@ class Batches(keras.utils.PyDataset):
     """Batches of `(images, labels)` for `fit`, `evaluate` and `predict` of any backend.
 
     An epoch holds every row once; batch sizes differ by at most one, so that no
-    BatchNormalization layer ever sees a tiny last batch.
+    BatchNormalization layer ever sees a tiny last batch. Give `fit` `shuffle=False`: it would
+    shuffle the batches once more, in an order that is not repeated.
 
     Args:
         pictures: anything with `read(row) -> (height, width, 3) uint8`, a `PictureCache`.
@@ -221,7 +223,7 @@ class Batches(keras.utils.PyDataset):
         augmentation: `Augmentation` or None.
         flip: mirror every picture (the second view of test time).
         seed: int >= 0.
-        workers: threads that read ahead; 0 reads in the caller's thread.
+        workers: threads that share the pictures of a batch; 0 or 1: the caller's thread reads.
 
     Returns of `batches[i]`:
         `images` `(batch, *image_shape)` uint8, and `labels` `(batch, num_classes)` float32
@@ -242,7 +244,10 @@ class Batches(keras.utils.PyDataset):
         seed=0,
         workers=2,
     ):
-        super().__init__(workers=workers, use_multiprocessing=False, max_queue_size=8)
+        # Not Keras's own workers: on jax and torch `fit` stops them once to build the model, and
+        # the batches in their queue then come twice in the first epoch, others never.
+        super().__init__(workers=1, use_multiprocessing=False)
+        self.threads = max(1, workers)
         self.rows = np.asarray(rows, dtype=np.int64)
         if labels is not None and len(labels) != len(self.rows):
             raise ValueError(
@@ -256,7 +261,8 @@ class Batches(keras.utils.PyDataset):
             )
         self.pictures, self.labels, self.preprocessing = pictures, labels, preprocessing
         self.batch_size, self.shuffle, self.augmentation = batch_size, shuffle, augmentation
-        self.flip, self.seed, self.epoch = flip, seed, 0
+        self.flip, self.seed = flip, seed
+        self.epoch, self._complete = 0, False
 
     def __len__(self):
         return -(-len(self.rows) // self.batch_size)
@@ -272,25 +278,42 @@ class Batches(keras.utils.PyDataset):
         bounds = np.linspace(0, len(self.rows), len(self) + 1).astype(np.int64)
         positions = self.order(epoch)[bounds[index] : bounds[index + 1]]
         images = np.empty((len(positions), *self.preprocessing.image_shape), np.uint8)
-        for slot, position in enumerate(positions):
-            row = int(self.rows[position])
-            rng = None
-            if self.augmentation is not None:
-                rng = np.random.default_rng([self.seed, epoch, row])
-            images[slot] = prepare(
-                self.pictures.read(row),
-                self.preprocessing,
-                flip=self.flip,
-                augmentation=self.augmentation,
-                rng=rng,
-            )
+
+        def read(first):
+            for slot in range(first, len(positions), self.threads):
+                images[slot] = self._prepare_row(int(self.rows[positions[slot]]), epoch)
+
+        if self.threads == 1:
+            read(0)
+        else:
+            # A share of the batch each: one task a picture is slower than no threads at all.
+            with ThreadPoolExecutor(self.threads) as pool:
+                list(pool.map(read, range(self.threads)))
+        self._complete |= index == len(self) - 1
         if self.labels is None:
             return images
         labels = np.asarray(self.labels[positions], dtype=np.float32)
         return self._mix(images, labels, epoch, index)
 
+    def on_epoch_begin(self):
+        self._complete = False
+
     def on_epoch_end(self):
-        self.epoch += 1
+        # `fit` also ends an epoch before its first one.
+        self.epoch += self._complete
+        self._complete = False
+
+    def _prepare_row(self, row, epoch):
+        rng = None
+        if self.augmentation is not None:
+            rng = np.random.default_rng([self.seed, epoch, row])
+        return prepare(
+            self.pictures.read(row),
+            self.preprocessing,
+            flip=self.flip,
+            augmentation=self.augmentation,
+            rng=rng,
+        )
 
     def _mix(self, images, labels, epoch, index):
         """MixUp and CutMix of Keras, seeded by the batch and not by the layer's history."""

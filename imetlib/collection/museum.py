@@ -30,6 +30,8 @@ __all__ = ["CLASS_NAMES", "PictureSpec", "draw_museum", "draw_picture", "motif_b
            "picture_id", "picture_spec"]  # fmt: skip
 
 MAX_TEST_FRACTION = 0.5
+# Raised when the drawing changes, so that a museum drawn before is not taken for a new one.
+DRAWING_VERSION = 1
 MIN_IMAGE_SIZE, MAX_IMAGE_SIZE = 32, 1024
 
 

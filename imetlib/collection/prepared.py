@@ -1,5 +1,6 @@
 """A collection ready for training: tables, folds and caches of shrunk pictures."""
 
+import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -7,8 +8,8 @@ import numpy as np
 
 from imetlib.collection.cache import PictureCache, build_cache
 from imetlib.collection.folds import make_folds, read_folds, write_folds
-from imetlib.collection.images import decode_image
-from imetlib.collection.museum import draw_museum
+from imetlib.collection.images import ImageError, decode_image
+from imetlib.collection.museum import DRAWING_VERSION, draw_museum
 from imetlib.collection.tables import Collection, read_collection
 from imetlib.paths import find_collection, runs_folder
 from imetlib.profiles import Profile
@@ -61,7 +62,8 @@ def locate_collection(profile, collection="", out="", *, progress=False):
     """
     if profile.name != "fast":
         return find_collection(collection)
-    folder = runs_folder(out) / f"museum-{profile.museum_size}-{profile.museum_side}px"
+    name = f"museum{DRAWING_VERSION}-{profile.museum_size}-{profile.museum_side}px"
+    folder = runs_folder(out) / name
     if not (folder / "train.csv").is_file():
         draw_museum(
             folder,
@@ -73,13 +75,11 @@ def locate_collection(profile, collection="", out="", *, progress=False):
     return folder
 
 
-def prepare_collection(profile, collection="", out="", *, progress=False, on_bad="raise"):
+def prepare_collection(profile, collection="", out="", *, progress=False):
     """Read and verify a collection, make or read its folds, shrink its pictures once.
 
     Args:
         profile, collection, out, progress: see `locate_collection`.
-        on_bad: "raise" stops at unreadable pictures, naming all of them; "report" goes on
-            without them (they stay in `train_pictures.faults`).
 
     Returns:
         `PreparedCollection`.
@@ -90,7 +90,8 @@ def prepare_collection(profile, collection="", out="", *, progress=False, on_bad
     """
     root = locate_collection(profile, collection, out, progress=progress)
     read = read_collection(root)
-    profile = profile.for_collection(*_picture_sizes(read))
+    if profile.image_shape is None or profile.epochs is None:
+        profile = profile.for_collection(*_picture_sizes(read), len(read.train))
     workspace = runs_folder(out) / root.name
     if workspace == root:
         workspace = runs_folder(out) / f"{root.name}-work"
@@ -109,7 +110,6 @@ def prepare_collection(profile, collection="", out="", *, progress=False, on_bad
             workspace / f"pictures-{split}-{side}px",
             min_side=side,
             progress=progress,
-            on_bad=on_bad,
         )
         for split in ("train", "test")
         if split == "train" or len(read.test_ids)
@@ -123,5 +123,10 @@ def _picture_sizes(collection):
     """Heights and widths of an even sample of the training pictures, in pixels."""
     ids = collection.train.ids
     sample = ids[np.linspace(0, len(ids) - 1, min(len(ids), _SIZE_SAMPLE)).astype(int)]
-    shapes = [decode_image(collection.picture_path("train", name)).shape for name in sample]
+    shapes = []
+    for name in sample:
+        # The cache names all unreadable pictures together, a moment later.
+        with contextlib.suppress(ImageError):
+            shapes.append(decode_image(collection.picture_path("train", name)).shape)
+    shapes = shapes or [(1, 1)]
     return [shape[0] for shape in shapes], [shape[1] for shape in shapes]

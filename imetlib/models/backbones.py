@@ -26,13 +26,21 @@ class Backbone:
         image_size: side in pixels that the stock weights were trained with.
         weights_name: name of the stock file without top; "" where there is none.
         feature_maps: layer names by the stride of their map, for heads on earlier maps.
+        channels: of the last map.
+        pooled_layers: layers whose pooled maps the kernel head sees together. Earlier maps
+            hold what an object's style and page look like, later ones what it is.
+        grid_layers: early layers of which it also sees the means of 3 x 2 parts of the map:
+            where on the picture something is.
     """
 
     builder: Callable[..., keras.Model]
     normalisation: str
     image_size: int
     weights_name: str
+    channels: int
     feature_maps: dict[int, str]
+    pooled_layers: tuple[str, ...]
+    grid_layers: tuple[str, ...] = ()
 
 
 BACKBONES = {
@@ -41,25 +49,50 @@ BACKBONES = {
         normalisation="tf",
         image_size=224,
         weights_name="mobilenet_v2_weights_tf_dim_ordering_tf_kernels_1.0_224_no_top.h5",
+        channels=1280,
         feature_maps={8: "block_6_expand_relu", 16: "block_13_expand_relu", 32: "out_relu"},
+        pooled_layers=(
+            "block_3_expand_relu",
+            "block_6_expand_relu",
+            "block_10_expand_relu",
+            "block_13_expand_relu",
+            "block_16_expand_relu",
+            "out_relu",
+        ),
+        grid_layers=(
+            "block_1_expand_relu",
+            "block_3_expand_relu",
+            "block_6_expand_relu",
+            "block_10_expand_relu",
+        ),
     ),
     "xception": Backbone(
         builder=keras.applications.Xception,
         normalisation="tf",
         image_size=299,
         weights_name="xception_weights_tf_dim_ordering_tf_kernels_notop.h5",
+        channels=2048,
         feature_maps={
             8: "block4_sepconv2_bn",
             16: "block13_sepconv2_bn",
             32: "block14_sepconv2_act",
         },
+        pooled_layers=(
+            "block4_sepconv1_act",
+            "block8_sepconv1_act",
+            "block13_sepconv2_act",
+            "block14_sepconv2_act",
+        ),
+        grid_layers=("block2_sepconv2_act", "block3_sepconv2_act", "block4_sepconv1_act"),
     ),
     "small_convnet": Backbone(
         builder=SmallConvNet,
         normalisation="unit",
         image_size=64,
         weights_name="",
+        channels=256,
         feature_maps={4: "stage2_conv2_relu", 8: "stage3_conv2_relu", 16: "stage4_conv2_relu"},
+        pooled_layers=("stage3_conv2_relu", "stage4_conv2_relu"),
     ),
 }
 

@@ -32,9 +32,7 @@ def attach_head(backbone, num_classes, *, dropout=0.0, class_frequency=None):
             "A backbone must end in one feature map (batch, height, width, channels). "
             f"Received: {backbone.name} with output {features}"
         )
-    mean = keras.layers.GlobalAveragePooling2D(name="pooled_mean", dtype="float32")(features)
-    largest = keras.layers.GlobalMaxPooling2D(name="pooled_max", dtype="float32")(features)
-    pooled = keras.layers.Concatenate(name="pooled", dtype="float32")([mean, largest])
+    pooled = keras.layers.Concatenate(name="pooled", dtype="float32")(_pool(features, "pooled"))
     # A step of Adam moves each logit by up to learning_rate * sum |features|: without the
     # scale, thousands of pooled features throw a started head away in its first steps.
     scale = 1.0 / np.sqrt(pooled.shape[-1])
@@ -77,3 +75,36 @@ def pooled_features(model):
         `keras.Model` from uint8 pictures to float32 `(batch, 2 * channels)`.
     """
     return keras.Model(model.input, model.get_layer("pooled").output, name=f"{model.name}_pooled")
+
+
+def pool_layers(backbone, names, grid_names=()):
+    """Pooled maps of several layers of a backbone side by side, weights shared.
+
+    Args:
+        backbone: `keras.Model`.
+        names: layers with 4-D output: the mean and the maximum of each channel.
+        grid_names: layers with 4-D output: the mean of each channel in each of 3 x 2 parts.
+
+    Returns:
+        `keras.Model` from uint8 pictures to float32 `(batch, num_features)`: first the grid
+        layers, then means and maxima layer by layer, so that the last columns belong to the
+        last of `names`.
+    """
+    parts = []
+    for name in grid_names:
+        features = backbone.get_layer(name).output
+        cells = [
+            max(1, side // count) for side, count in zip(features.shape[1:3], (3, 2), strict=True)
+        ]
+        cells = keras.layers.AveragePooling2D(tuple(cells), name=f"{name}_grid")(features)
+        parts.append(keras.layers.Flatten(name=f"{name}_flat", dtype="float32")(cells))
+    for name in names:
+        parts += _pool(backbone.get_layer(name).output, name)
+    features = keras.layers.Concatenate(name="pooled_layers", dtype="float32")(parts)
+    return keras.Model(backbone.input, features, name=f"{backbone.name}_layers")
+
+
+def _pool(features, name):
+    mean = keras.layers.GlobalAveragePooling2D(name=f"{name}_mean", dtype="float32")
+    largest = keras.layers.GlobalMaxPooling2D(name=f"{name}_max", dtype="float32")
+    return [mean(features), largest(features)]

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from imetlib.models.backbones import BACKBONES
 from imetlib.scores import Scores
 from imetlib.training.features import frozen_features
 from imetlib.training.kernel import KernelHead, fit_kernel
@@ -18,7 +19,8 @@ def fit_closed_form(method, data, train_rows, *, seed=0):
     """Fit a closed-form head on the frozen features of some rows.
 
     Args:
-        method: "ridge" (linear) or "kernel" (Gaussian).
+        method: "ridge" (linear, the pooled last map: what fine-tuning starts from) or
+            "kernel" (Gaussian, the pooled maps of several layers).
         data: `PreparedCollection`.
         train_rows: `(n,)` int rows of the training table.
         seed: int.
@@ -31,7 +33,8 @@ def fit_closed_form(method, data, train_rows, *, seed=0):
     specimens = data.collection.specimens
     groups = None if specimens is None else specimens[train_rows]
     if method == "ridge":
-        stacked = [np.asarray(view[train_rows]) for view in views]
+        columns = 2 * BACKBONES[data.profile.backbone].channels
+        stacked = [view[train_rows, -columns:].astype(np.float32) for view in views]
         return fit_ridge(stacked, labels, groups=groups, seed=seed)
     return fit_kernel(_mean_view(views, train_rows), labels, groups=groups, seed=seed)
 
@@ -47,7 +50,22 @@ def score_closed_form(head, data, split, ids):
     """
     pictures = data.train_pictures if split == "train" else data.test_pictures
     features = _mean_view(frozen_features(data, split), pictures.rows_of(ids))
-    return Scores(np.asarray(ids, dtype=object), head.logits(features), data.collection.class_names)
+    logits = apply_head(head, features)
+    return Scores(np.asarray(ids, dtype=object), logits, data.collection.class_names)
+
+
+def apply_head(head, features):
+    """Logits of a closed-form head, which takes as many of the last columns as it was fitted on.
+
+    Args:
+        head: `RidgeHead` or `KernelHead`.
+        features: `(num_samples, num_features)` float32, all layers.
+
+    Returns:
+        `(num_samples, num_classes)` float32.
+    """
+    columns = len(head.mean) if isinstance(head, KernelHead) else len(head.kernel)
+    return head.logits(features[:, -columns:])
 
 
 def save_head(folder, head):
@@ -72,4 +90,4 @@ def load_head(folder, method):
 
 
 def _mean_view(views, rows):
-    return (np.asarray(views[0][rows]) + np.asarray(views[1][rows])) / 2
+    return (views[0][rows].astype(np.float32) + views[1][rows].astype(np.float32)) / 2

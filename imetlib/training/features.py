@@ -5,48 +5,62 @@ from pathlib import Path
 
 import numpy as np
 
-from imetlib.models.backbones import file_sha256, find_weights
-from imetlib.models.heads import pooled_features
-from imetlib.training.fit import build_classifier, preprocessing_of
+from imetlib.models.backbones import BACKBONES, build_backbone, file_sha256, find_weights
+from imetlib.models.heads import pool_layers
+from imetlib.training.devices import dtype_policy
+from imetlib.training.fit import preprocessing_of
 from imetlib.training.predict import predict_views
 
 
+def build_extractor(profile):
+    """Network from uint8 pictures to the pooled maps of a profile's pretrained backbone.
+
+    Returns:
+        (`keras.Model`, name of the normalisation in use).
+
+    Raises:
+        ValueError: the profile asks for a backbone without pretrained weights.
+        FileNotFoundError: no weights file (see `find_weights`).
+    """
+    if not profile.weights:
+        raise ValueError(
+            f"Frozen features need pretrained weights; {profile.backbone} has none here. "
+            'Give `weights`, or train the network itself (method "network").'
+        )
+    with dtype_policy(profile.precision):
+        backbone = build_backbone(profile.backbone, profile.image_shape, weights=profile.weights)
+        row = BACKBONES[profile.backbone]
+        extractor = pool_layers(backbone, row.pooled_layers, row.grid_layers)
+        return extractor, backbone.normalisation
+
+
 def frozen_features(data, split):
-    """Mean and max pooled features of the plain and the mirrored pictures.
+    """Mean and max pooled maps of the plain and the mirrored pictures.
 
     Args:
         data: `PreparedCollection`; its profile names backbone, weights and picture size.
         split: "train" or "test".
 
     Returns:
-        `(2, num_samples, 2 * channels)` float32, in the order of the split's table.
+        `(2, num_samples, num_features)` float16, in the order of the split's table; the last
+        columns belong to the last layer (see `pool_layers`).
 
     Raises:
-        ValueError: the profile asks for a backbone without pretrained weights.
-        FileNotFoundError: no weights file (see `find_weights`).
+        ValueError, FileNotFoundError: see `build_extractor`.
     """
     profile = data.profile
     weights = find_weights(profile.backbone, profile.weights or None)
-    if weights is None:
-        raise ValueError(
-            f"Frozen features need pretrained weights; {profile.backbone} has none here. "
-            'Give `weights`, or train the network itself (method "network").'
-        )
+    known = "random" if weights is None else file_sha256(weights)[:8]
     height, width, _ = profile.image_shape
     stem = f"features-{split}-{profile.backbone}-{height}x{width}-{profile.resize_mode}"
-    path = data.workspace / f"{stem}-{file_sha256(weights)[:8]}-{data.collection.sha256[:8]}.npy"
+    path = data.workspace / f"{stem}-{known}-{data.collection.sha256[:8]}.npy"
     if path.is_file():
         return np.load(path, mmap_mode="r", allow_pickle=False)
+    model, _ = build_extractor(profile)
     pictures = data.train_pictures if split == "train" else data.test_pictures
-    model, _ = build_classifier(profile, 1)
-    views = predict_views(
-        pooled_features(model),
-        pictures,
-        np.arange(len(pictures)),
-        preprocessing_of(profile),
-        mirror_view=True,
-    )
-    features = np.stack(views)
+    rows, preprocessing = np.arange(len(pictures)), preprocessing_of(profile)
+    views = predict_views(model, pictures, rows, preprocessing, mirror_view=True)
+    features = np.stack(views).astype(np.float16)
     partial = Path(f"{path}.partial")
     with partial.open("wb") as file:
         np.save(file, features)

@@ -1,6 +1,5 @@
 """Train one network: closed-form head, head on cached features, then the picture phase."""
 
-import csv
 import math
 import time
 from dataclasses import dataclass
@@ -10,12 +9,12 @@ import keras
 import numpy as np
 
 from imetlib.collection.batches import Augmentation, Batches, Preprocessing
-from imetlib.decisions.thresholds import crossfit_threshold, search_threshold
 from imetlib.models.backbones import build_backbone, freeze
 from imetlib.models.heads import attach_head, pooled_features, start_head
 from imetlib.scores import Scores
 from imetlib.training.devices import dtype_policy, set_seed
-from imetlib.training.predict import log_loss, predict_scores, predict_views
+from imetlib.training.metrics import EpochScores, split_halves, weights_only, write_history
+from imetlib.training.predict import predict_scores, predict_views
 from imetlib.training.ridge import fit_ridge
 
 WEIGHTS_FILE = "best.weights.h5"
@@ -30,8 +29,6 @@ class TrainedNetwork:
         history: one dict an epoch; epoch 0 is the head before the picture phase.
         best_epoch: int, the epoch whose weights are in use and whose scores these are.
         val_scores: `Scores` of the validation rows at the best epoch, all views.
-        head_scores: `Scores` of the closed-form head on the frozen backbone, or None for a
-            random start.
         trainable_params: int, parameters that learned in the picture phase.
         normalisation: what the weights file wanted.
         seconds: float, whole training.
@@ -41,7 +38,6 @@ class TrainedNetwork:
     history: list[dict]
     best_epoch: int
     val_scores: Scores
-    head_scores: Scores | None
     trainable_params: int
     normalisation: str
     seconds: float
@@ -84,9 +80,10 @@ def preprocessing_of(profile):
 def train_network(profile, data, train_rows, val_rows, folder, *, seed=0, verbose=0):
     """Train on some rows of a collection and keep the best epoch on others.
 
-    Phases: (1) with pretrained weights, the head in closed form on cached features of the
-    frozen backbone; (2) `head_epochs` of the head on the same features; (3) `epochs` with
-    image augmentation from `trainable_from` on, warm-up and cosine. The best epoch is the
+    Phases: (1) with pretrained weights, fresh BatchNormalization statistics in the layers that
+    will learn, then the head in closed form on cached features; (2) `head_epochs` of the head
+    on the same features; (3) `epochs` with image augmentation from `trainable_from` on,
+    warm-up and cosine. Epoch 0 of the history is the state after (2). The best epoch is the
     one with the largest mean per-sample F2 on `val_rows`, the threshold cross-fitted
     between two halves of them; choosing it makes that figure slightly optimistic.
 
@@ -122,6 +119,7 @@ def train_network(profile, data, train_rows, val_rows, folder, *, seed=0, verbos
     model, normalisation = build_classifier(
         profile, labels.shape[1], class_frequency=labels.mean(axis=0)
     )
+    freeze(model, profile.trainable_from if profile.epochs else "head")
 
     def score(network):
         return predict_scores(
@@ -133,41 +131,27 @@ def train_network(profile, data, train_rows, val_rows, folder, *, seed=0, verbos
             mirror_view=profile.mirror_view,
         )
 
-    head_scores = None
-    if profile.weights:
-        groups = None
-        if data.collection.specimens is not None:
-            groups = data.collection.specimens[train_rows]
-        views = predict_views(
-            pooled_features(model), data.train_pictures, train_rows, preprocessing, mirror_view=True
-        )
-        head = fit_ridge(views, labels, groups=groups, seed=seed)
-        start_head(model, head.kernel, head.bias)
-        head_scores = score(model)
-        if profile.head_epochs:
-            _train_head(model, views, labels, profile, verbose)
-        del views
-
     halves = split_halves(data.collection, val_rows, seed)
     watcher = EpochScores(score, y_val, halves, folder / WEIGHTS_FILE, verbose)
     watcher.set_model(model)
+    batches = Batches(
+        data.train_pictures,
+        train_rows,
+        preprocessing,
+        labels=labels,
+        batch_size=profile.batch_size,
+        shuffle=True,
+        augmentation=augmentation_of(profile),
+        seed=seed,
+    )
+    if profile.batch_norm == "frozen":
+        for layer in model.layers:
+            if isinstance(layer, keras.layers.BatchNormalization):
+                layer.trainable = False
+    if profile.weights:
+        _start_pretrained(model, profile, data, train_rows, labels, batches, seed, verbose)
     watcher.record(0, {"loss": math.nan})
     if profile.epochs:
-        freeze(model, profile.trainable_from)
-        if profile.batch_norm == "frozen":
-            for layer in model.layers:
-                if isinstance(layer, keras.layers.BatchNormalization):
-                    layer.trainable = False
-        batches = Batches(
-            data.train_pictures,
-            train_rows,
-            preprocessing,
-            labels=labels,
-            batch_size=profile.batch_size,
-            shuffle=True,
-            augmentation=augmentation_of(profile),
-            seed=seed,
-        )
         compile_model(
             model, profile, math.ceil(len(batches) * profile.epochs / profile.accumulation)
         )
@@ -175,85 +159,27 @@ def train_network(profile, data, train_rows, val_rows, folder, *, seed=0, verbos
         if profile.ema:
             callbacks.append(keras.callbacks.SwapEMAWeights(swap_on_epoch=True))
         callbacks.append(watcher)
-        model.fit(batches, epochs=profile.epochs, verbose=int(verbose == 1), callbacks=callbacks)
+        model.fit(
+            batches,
+            epochs=profile.epochs,
+            # Keras would shuffle the batches once more, with a random state of its own.
+            shuffle=False,
+            verbose=int(verbose == 1),
+            callbacks=callbacks,
+        )
     if watcher.best is None:
         raise ValueError("No epoch gave finite scores: lower `learning_rate` and run again")
-    model.load_weights(folder / WEIGHTS_FILE)
+    weights_only(model).load_weights(folder / WEIGHTS_FILE)
     write_history(folder / "history.csv", watcher.history)
     return TrainedNetwork(
         model,
         watcher.history,
         watcher.best["epoch"],
         watcher.best_scores,
-        head_scores,
         int(sum(np.prod(weight.shape) for weight in model.trainable_weights)),
         normalisation,
         time.perf_counter() - start,
     )
-
-
-class EpochScores(keras.callbacks.Callback):
-    """Mean per-sample F2 on the validation rows after every epoch; keeps the best weights.
-
-    Args:
-        score: function from the model to the `Scores` of the validation rows.
-        y_true: `(num_samples, num_classes)` bool.
-        halves: `(num_samples,)` 0 or 1; each half is decided with the other's threshold.
-        weights_path: where the best weights go, replaced whole.
-        verbose: 1 or 2 prints one line an epoch.
-    """
-
-    def __init__(self, score, y_true, halves, weights_path, verbose):
-        super().__init__()
-        self.score, self.y_true, self.halves = score, y_true, halves
-        self.weights_path, self.verbose = Path(weights_path), verbose
-        self.history, self.best, self.best_scores = [], None, None
-        self._start = time.perf_counter()
-
-    def on_epoch_begin(self, epoch, logs=None):
-        self._start = time.perf_counter()
-
-    def on_epoch_end(self, epoch, logs=None):
-        self.record(epoch + 1, logs or {})
-
-    def record(self, epoch, logs):
-        """Score the model as it is and append a row to the history."""
-        train_seconds = time.perf_counter() - self._start
-        try:
-            scores = self.score(self.model)
-        except ValueError:  # logits that are not finite: never the best epoch
-            scores = None
-        row = {
-            "epoch": epoch,
-            "loss": float(logs.get("loss", math.nan)),
-            "val_loss": math.nan,
-            "val_f2": math.nan,
-            "threshold": math.nan,
-            "learning_rate": self._learning_rate(),
-            "train_seconds": train_seconds,
-        }
-        if scores is not None:
-            y_prob = scores.y_prob
-            row["val_loss"] = log_loss(self.y_true, scores.logits)
-            row["val_f2"] = crossfit_threshold(self.y_true, y_prob, self.halves).score
-            row["threshold"] = float(search_threshold(self.y_true, y_prob).threshold)
-            if self.best is None or row["val_f2"] > self.best["val_f2"]:
-                self.best, self.best_scores = row, scores
-                partial = self.weights_path.with_name("partial.weights.h5")
-                self.model.save_weights(partial)
-                partial.replace(self.weights_path)
-        row["seconds"] = time.perf_counter() - self._start
-        self.history.append(row)
-        if self.verbose:
-            print(
-                f"epoch {epoch}: loss {row['loss']:.5f}, val loss {row['val_loss']:.5f}, "
-                f"val F2 {row['val_f2']:.4f}, {row['seconds']:.0f} s",
-                flush=True,
-            )
-
-    def _learning_rate(self):
-        optimizer = getattr(self.model, "optimizer", None)
-        return math.nan if optimizer is None else float(optimizer.learning_rate)
 
 
 def augmentation_of(profile):
@@ -287,21 +213,42 @@ def compile_model(model, profile, updates):
     model.compile(optimizer=optimizer, loss=loss)
 
 
-def write_history(path, history):
-    """One row an epoch as csv, replaced whole."""
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("w", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=list(history[0]))
-        writer.writeheader()
-        writer.writerows(history)
-    partial.replace(path)
+def adapt_statistics(model, batches, steps=40):
+    """Renew the BatchNormalization statistics of the layers that learn; no weight changes.
+
+    ImageNet's statistics are not a museum's. In training mode the layers use those of the
+    batch, so a head that was fitted on features with the old ones meets other features in its
+    first step and is thrown away.
+
+    Args:
+        model: `keras.Model`; frozen layers keep their statistics.
+        batches: `Batches` of training pictures.
+        steps: int, batches to look at.
+    """
+    for index in range(min(steps, len(batches))):
+        images = batches[index]
+        model(images[0] if isinstance(images, tuple) else images, training=True)
 
 
-def split_halves(collection, rows, seed):
-    """0 or 1 for each row, `(num_rows,)` int; whole specimens on one side."""
-    groups = np.arange(len(rows)) if collection.specimens is None else collection.specimens[rows]
-    _, groups = np.unique(groups, return_inverse=True)
-    return (np.random.default_rng(seed).permutation(groups.max() + 1) % 2)[groups]
+def _start_pretrained(model, profile, data, train_rows, labels, batches, seed, verbose):
+    """Phases 1 and 2: statistics, head in closed form, head on cached features."""
+    if profile.epochs and profile.batch_norm == "train":
+        adapt_statistics(model, batches)
+    specimens = data.collection.specimens
+    groups = None if specimens is None else specimens[train_rows]
+    views = predict_views(
+        pooled_features(model),
+        data.train_pictures,
+        train_rows,
+        preprocessing_of(profile),
+        mirror_view=True,
+    )
+    # A strong penalty: the best ridge has large weights that cancel each other, and any change
+    # of the features below it turns them into noise.
+    head = fit_ridge(views, labels, groups=groups, penalties=(2.0 * len(labels),), seed=seed)
+    start_head(model, head.kernel, head.bias)
+    if profile.head_epochs:
+        _train_head(model, views, labels, profile, verbose)
 
 
 def _train_head(model, views, labels, profile, verbose):

@@ -13,7 +13,7 @@ import numpy as np
 from imetlib.training.ridge import fit_ridge
 
 PENALTIES = (0.003, 0.01, 0.03, 0.1, 0.3)
-MAX_LANDMARKS = 4_000
+MAX_LANDMARKS = 8_000
 _JITTER = 1e-4
 
 

@@ -9,10 +9,10 @@ from imetlib.collection.cache import cache_of_images
 from imetlib.collection.images import decode_image
 from imetlib.delivery.records import read_record
 from imetlib.models.backbones import file_sha256, find_weights
-from imetlib.models.heads import pooled_features
 from imetlib.profiles import Profile
 from imetlib.scores import Scores, load_class_names, mean_scores
-from imetlib.training.closed_form import load_head
+from imetlib.training.closed_form import apply_head, load_head
+from imetlib.training.features import build_extractor
 from imetlib.training.fit import WEIGHTS_FILE, build_classifier, preprocessing_of
 from imetlib.training.predict import predict_views
 
@@ -40,7 +40,7 @@ class Run:
 
         Args:
             images: sequence of paths, or of `(height, width, 3)` uint8 arrays of any sizes.
-            ids: names of the pictures; None: file names without ending, or numbers.
+            ids: names of the pictures, none twice; None: numbers and file names.
 
         Returns:
             `Scores` in the order of `images`.
@@ -54,17 +54,18 @@ class Run:
             raise ValueError("`images` is empty: give at least one picture")
         if ids is None:
             ids = [
-                str(number) if isinstance(image, np.ndarray) else Path(image).stem
+                f"{number}" if isinstance(image, np.ndarray) else f"{number} {Path(image).name}"
                 for number, image in enumerate(images)
             ]
         ids = np.asarray(ids, dtype=object)
-        arrays = [x if isinstance(x, np.ndarray) else decode_image(x) for x in images]
         caches, built, scores = {}, {}, []
         for folder, record in self.members:
             profile = Profile(**_settings(record))
             preprocessing = preprocessing_of(profile)
             side = preprocessing.min_side
             if side not in caches:
+                # One picture at a time: a museum's photographs do not fit into memory at once.
+                arrays = (x if isinstance(x, np.ndarray) else decode_image(x) for x in images)
                 caches[side] = cache_of_images(arrays, ids, side)
             scores.append(self._predict_member(folder, record, profile, caches[side], ids, built))
         return mean_scores(scores)
@@ -81,7 +82,7 @@ class Run:
                 model, pictures, rows, preprocessing, mirror_view=profile.mirror_view
             )
             return Scores(ids, np.mean(views, axis=0), self.class_names)
-        key = (profile.backbone, profile.image_shape, record["weights_sha256"])
+        key = (profile.backbone, preprocessing, profile.precision, record["weights_sha256"])
         if key not in built:
             path = find_weights(profile.backbone, profile.weights)
             if file_sha256(path) != record["weights_sha256"]:
@@ -89,13 +90,11 @@ class Run:
                     f"{path} is not the weights file that {folder} was fitted on (SHA-256 "
                     f"{record['weights_sha256'][:12]}...): attach that file"
                 )
-            model, _ = build_classifier(profile, 1)
-            views = predict_views(
-                pooled_features(model), pictures, rows, preprocessing, mirror_view=True
-            )
+            model, _ = build_extractor(profile)
+            views = predict_views(model, pictures, rows, preprocessing, mirror_view=True)
             built[key] = np.mean(views, axis=0)
         head = load_head(folder, record["method"])
-        return Scores(ids, head.logits(built[key]), self.class_names)
+        return Scores(ids, apply_head(head, built[key]), self.class_names)
 
 
 def load_run(folder):

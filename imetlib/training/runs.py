@@ -1,5 +1,6 @@
 """Run folders: one network or closed-form head per fold, their scores and records."""
 
+import time
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,8 @@ from imetlib.models.backbones import file_sha256, find_weights
 from imetlib.scores import Scores, load_scores, mean_scores, save_scores
 from imetlib.training.closed_form import fit_closed_form, save_head, score_closed_form
 from imetlib.training.devices import describe_devices
-from imetlib.training.fit import build_classifier, preprocessing_of, split_halves, train_network
+from imetlib.training.features import build_extractor
+from imetlib.training.fit import preprocessing_of, split_halves, train_network
 from imetlib.training.predict import clear_memory, log_loss, predict_scores
 
 METHODS = ("network", "ridge", "kernel")
@@ -45,11 +47,17 @@ def train_fold(data, folder, val_fold, *, method="network", holdout_fold=None, s
         the record, a dict.
 
     Raises:
-        ValueError: unknown method, or the folder holds a run of other settings; nothing is
-            written over it.
+        ValueError: unknown method or fold, or the folder holds a run of other settings;
+            nothing is written over it.
     """
     if method not in METHODS:
         raise ValueError(f"Unknown method {method!r}. Known: {', '.join(METHODS)}")
+    known = np.unique(data.folds).tolist()
+    if val_fold not in known or holdout_fold not in (None, *known) or val_fold == holdout_fold:
+        raise ValueError(
+            f"The folds are {', '.join(map(str, known))}. Received: val_fold={val_fold}, "
+            f"holdout_fold={holdout_fold}, which must be two of them"
+        )
     folder = Path(folder)
     identity = _identity(data, method, seed) | {"val_fold": val_fold, "holdout_fold": holdout_fold}
     if (folder / "record.json").is_file():
@@ -136,9 +144,22 @@ def blend_runs(data, folder, names):
 
     Returns:
         the record of the blend, a dict.
+
+    Raises:
+        ValueError: a member is missing or was made on other tables or folds, or the folder
+            holds a blend of others; nothing is written over it.
     """
     folder = Path(folder)
     members = [read_record(folder / name) for name in names]
+    identity = _identity(data, "blend", members[0]["seed"]) | {"members": list(names)}
+    for name, member in zip(names, members, strict=True):
+        for key in ("collection_sha256", "folds_sha256"):
+            if member[key] != identity[key]:
+                raise ValueError(
+                    f"{folder / name} was made on other folds or tables: train it again"
+                )
+    if (folder / "record.json").is_file():
+        _same_run(folder, identity)
     blended = mean_scores([load_scores(folder / name / "scores-oof.npz") for name in names])
     save_scores(folder / "scores-oof.npz", blended)
     if data.test_pictures is not None:
@@ -150,7 +171,6 @@ def blend_runs(data, folder, names):
         "num_params": sum(member["num_params"] for member in members),
         "seconds": sum(member["seconds"] for member in members),
     }
-    identity = _identity(data, "blend", members[0]["seed"])
     record = _record(data, folder.name, "out-of-fold", identity, result, facts)
     write_record(folder, record)
     return record
@@ -231,15 +251,13 @@ def _train_network(data, train_rows, val_rows, folder, method, wanted, seed, ver
 
 
 def _train_closed_form(data, train_rows, val_rows, folder, method, wanted, seed, verbose):
-    import time
-
     start = time.perf_counter()
     head = fit_closed_form(method, data, train_rows, seed=seed)
     save_head(folder, head)
     scores = {
         name: score_closed_form(head, data, split, ids) for name, (split, ids) in wanted.items()
     }
-    _, normalisation = build_classifier(data.profile, 1)
+    _, normalisation = build_extractor(data.profile)
     facts = {
         "penalty": head.penalty,
         "num_params": int(head.kernel.size + head.bias.size),

@@ -1,0 +1,1 @@
+"""How fast pictures come, beside how fast a network takes them."""

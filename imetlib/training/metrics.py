@@ -1,0 +1,103 @@
+"""Mean per-sample F2 in the log of every epoch, and the best weights kept."""
+
+import csv
+import math
+import time
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from imetlib.decisions.thresholds import crossfit_threshold, search_threshold
+from imetlib.scores import NotFiniteError
+from imetlib.training.predict import log_loss
+
+
+class EpochScores(keras.callbacks.Callback):
+    """Mean per-sample F2 on the validation rows after every epoch; keeps the best weights.
+
+    Args:
+        score: function from the model to the `Scores` of the validation rows.
+        y_true: `(num_samples, num_classes)` bool.
+        halves: `(num_samples,)` 0 or 1; each half is decided with the other's threshold.
+        weights_path: where the best weights go, replaced whole.
+        verbose: 1 or 2 prints one line an epoch.
+    """
+
+    def __init__(self, score, y_true, halves, weights_path, verbose):
+        super().__init__()
+        self.score, self.y_true, self.halves = score, y_true, halves
+        self.weights_path, self.verbose = Path(weights_path), verbose
+        self.history, self.best, self.best_scores = [], None, None
+        self._start = time.perf_counter()
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._start = time.perf_counter()
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.record(epoch + 1, logs or {})
+
+    def record(self, epoch, logs):
+        """Score the model as it is and append a row to the history."""
+        train_seconds = time.perf_counter() - self._start
+        try:
+            scores = self.score(self.model)
+        except NotFiniteError:  # never the best epoch
+            scores = None
+        row = {
+            "epoch": epoch,
+            "loss": float(logs.get("loss", math.nan)),
+            "val_loss": math.nan,
+            "val_f2": math.nan,
+            "threshold": math.nan,
+            "learning_rate": self._learning_rate(),
+            "train_seconds": train_seconds,
+        }
+        if scores is not None:
+            y_prob = scores.y_prob
+            row["val_loss"] = log_loss(self.y_true, scores.logits)
+            row["val_f2"] = crossfit_threshold(self.y_true, y_prob, self.halves).score
+            row["threshold"] = float(search_threshold(self.y_true, y_prob).threshold)
+            if self.best is None or row["val_f2"] > self.best["val_f2"]:
+                self.best, self.best_scores = row, scores
+                partial = self.weights_path.with_name("partial.weights.h5")
+                weights_only(self.model).save_weights(partial)
+                partial.replace(self.weights_path)
+        row["seconds"] = time.perf_counter() - self._start
+        self.history.append(row)
+        if self.verbose:
+            print(
+                f"epoch {epoch}: loss {row['loss']:.5f}, val loss {row['val_loss']:.5f}, "
+                f"val F2 {row['val_f2']:.4f}, {row['seconds']:.0f} s",
+                flush=True,
+            )
+
+    def _learning_rate(self):
+        optimizer = getattr(self.model, "optimizer", None)
+        return math.nan if optimizer is None else float(optimizer.learning_rate)
+
+
+def weights_only(model):
+    """The same layers as a model without optimizer, to save and load weights with.
+
+    A compiled model saves its optimizer's state too, three times the bytes, and does not load
+    a file without it: that of the head before the picture phase.
+    """
+    return keras.Model(model.inputs, model.outputs, name=model.name)
+
+
+def write_history(path, history):
+    """One row an epoch as csv, replaced whole."""
+    partial = path.with_name(path.name + ".partial")
+    with partial.open("w", newline="") as file:
+        writer = csv.DictWriter(file, fieldnames=list(history[0]))
+        writer.writeheader()
+        writer.writerows(history)
+    partial.replace(path)
+
+
+def split_halves(collection, rows, seed):
+    """0 or 1 for each row, `(num_rows,)` int; whole specimens on one side."""
+    groups = np.arange(len(rows)) if collection.specimens is None else collection.specimens[rows]
+    _, groups = np.unique(groups, return_inverse=True)
+    return (np.random.default_rng(seed).permutation(groups.max() + 1) % 2)[groups]

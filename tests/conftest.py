@@ -1,0 +1,34 @@
+"""What many tests share: a small drawn museum, and the same museum ready for training."""
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def tiny_profile():
+    """The fast profile at its smallest: 200 pictures at 32 px, 3 folds, one epoch."""
+    from imetlib.profiles import get_profile
+
+    return get_profile(
+        "fast",
+        museum_size=200,
+        museum_side=48,
+        image_shape=(32, 32, 3),
+        epochs=1,
+        batch_size=50,
+    )
+
+
+@pytest.fixture(scope="session")
+def museum(tmp_path_factory, tiny_profile):
+    """Folder of a drawn museum: 200 pictures, shorter side 48 px."""
+    from imetlib.collection.prepared import locate_collection
+
+    return locate_collection(tiny_profile, out=tmp_path_factory.mktemp("runs"))
+
+
+@pytest.fixture(scope="session")
+def prepared(museum, tiny_profile):
+    """`PreparedCollection` of the museum in the tiny profile."""
+    from imetlib.collection.prepared import prepare_collection
+
+    return prepare_collection(tiny_profile, out=museum.parent)

@@ -1,0 +1,132 @@
+"""Figures draw on any axes, and their titles state what the data say."""
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+
+mpl.use("Agg")
+
+import matplotlib.pyplot as plt
+
+from imetlib import figures, figures_collection
+from imetlib.collection.labels import make_label_table
+from imetlib.collection.museum import draw_museum
+from imetlib.collection.tables import read_collection
+from imetlib.decisions.fbeta import constant_answer
+from imetlib.decisions.stability import bootstrap_threshold, find_plateau, trace_thresholds
+from imetlib.decisions.thresholds import grid_search, search_threshold
+
+
+@pytest.fixture(autouse=True)
+def style():
+    with plt.rc_context():
+        figures.use_style()
+        yield
+    plt.close("all")
+
+
+@pytest.fixture(scope="module")
+def museum(tmp_path_factory):
+    folder = draw_museum(tmp_path_factory.mktemp("drawn") / "museum", size=200, image_size=32)
+    return read_collection(folder)
+
+
+@pytest.fixture(scope="module")
+def scores():
+    generator = np.random.default_rng(0)
+    y_true = generator.random((50, 12)) < 0.2
+    logits = generator.normal(-1.5, 1, y_true.shape) + 2 * y_true
+    return y_true, (1 / (1 + np.exp(-logits))).astype(np.float32)
+
+
+def title(ax):
+    return ax.get_title(loc="left").replace("\n", " ")
+
+
+def test_labels_per_picture():
+    labels = make_label_table(["a", "b", "c"], [[0], [0, 1, 2], []], 3)
+    ax = figures_collection.plot_labels_per_picture(labels)
+    assert title(ax) == "1.3 attributes a picture, at most 3, 33% without any"
+    assert [round(bar.get_height()) for bar in ax.patches] == [33, 33, 0, 33]
+
+
+def test_long_tail_counts_the_rare():
+    ax = figures_collection.plot_long_tail(np.array([100, 50, 9, 1, 0]))
+    assert title(ax).startswith("3 of 5 attributes have fewer than 10 pictures; 1 hold")
+
+
+def test_shares_of_groups_sum_to_one(museum):
+    for group in museum.groups:
+        assert figures_collection.shares_of_group(museum, group).sum() == pytest.approx(1)
+    dense = museum.train.dense()[:, museum.groups["culture"]].sum(axis=1)
+    shares = figures_collection.shares_of_group(museum, "culture")
+    assert shares[1] == pytest.approx((dense == 1).mean())
+    assert "have no culture" in title(figures_collection.plot_groups(museum))
+
+
+def test_counts_together_equal_the_matrix_product(museum):
+    columns = np.array([1, 5, 40, 60])
+    dense = museum.train.dense(dtype=np.int64)[:, columns]
+    assert (figures_collection.count_together(museum.train, columns) == dense.T @ dense).all()
+
+
+def test_cooccurrence_names_the_strongest_pair(museum):
+    ax = figures_collection.plot_cooccurrence(museum, num_attributes=6)
+    assert "too," in title(ax)
+    assert len(ax.get_xticklabels()) == 6
+
+
+def test_sizes_state_the_longest_strip():
+    ax = figures_collection.plot_sizes(np.array([300, 300, 7531]), np.array([300, 400, 300]))
+    assert title(ax).endswith("the longest strip is 1 : 25.1")
+
+
+def test_pictures_of_any_shape():
+    images = [np.zeros((20, 500, 3), np.uint8), np.full((90, 30, 3), 255, np.uint8)] * 2
+    axes = figures.plot_pictures(images, ["a", "b\nc", "", "d"], columns=3)
+    assert axes.shape == (2, 3)
+    assert sum(len(ax.images) for ax in axes.flat) == 4
+    assert not any(ax.axison for ax in axes.flat)
+
+
+def test_labelled_pictures_and_pairs(museum):
+    axes = figures_collection.plot_labelled_pictures(museum, [0, 1, 2], columns=2)
+    first = museum.class_names[museum.train.row(0)[0]].split("::")[1]
+    assert axes[0, 0].get_title().startswith(first[:12])
+    pairs = np.array([[0, 1], [2, 3], [4, 5]])
+    axes = figures_collection.plot_pairs(museum, pairs, ["x", "y", "z"], finding="three")
+    assert axes.shape == (2, 3)
+    assert axes[0, 2].get_title() == "z"
+
+
+def test_constant_answer_marks_both_optima(museum):
+    answer = constant_answer(museum.train)
+    ax = figures_collection.plot_constant_answer(answer, np.roll(answer.scores, 3))
+    best = len(answer.columns)
+    assert title(ax).startswith(f"The {best} most frequent")
+    assert title(ax).endswith(f"with {best + 3}")
+
+
+def test_threshold_figures(scores):
+    search = search_threshold(*scores)
+    plateau = find_plateau(search)
+    ax = figures.plot_threshold_curve(search, plateau, grid=grid_search(*scores))
+    assert f"peaks at {search.threshold:.3f}" in title(ax)
+    curves = trace_thresholds(*scores, np.linspace(0.01, 0.9, 40))
+    assert "F2 pays" in title(figures.plot_precision_recall(curves, search.threshold))
+    draws = bootstrap_threshold(curves, num_resamples=50)
+    low, high = draws.threshold_interval
+    ax = figures.plot_threshold_draws(draws, search.threshold)
+    assert f"choose {low:.3f} to {high:.3f}" in title(ax)
+
+
+def test_figures_of_answers():
+    ax = figures.plot_per_sample_scores(np.array([0, 0.5, 1, 1]), np.array([0, 0, 0.2, 0.4]))
+    assert title(ax).startswith("25% of the pictures get no label right, 50% under")
+    ax = figures.plot_label_counts(np.array([1, 3]), np.array([4, 6]))
+    assert title(ax) == "5.0 labels decided a picture where 2.0 are true"
+
+
+def test_figures_use_the_axes_they_are_given(scores):
+    ax = plt.subplots()[1]
+    assert figures.plot_label_counts(np.array([1]), np.array([2]), ax=ax) is ax

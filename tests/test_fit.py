@@ -1,0 +1,305 @@
+"""Training: what is logged, what is kept, and that each setting does what its name says."""
+
+import csv
+import dataclasses
+import math
+
+import keras
+import numpy as np
+import pytest
+
+from imetlib.collection.batches import Batches
+from imetlib.decisions.fbeta import fbeta_samples
+from imetlib.decisions.thresholds import crossfit_threshold, search_threshold
+from imetlib.scores import Scores
+from imetlib.training import metrics
+from imetlib.training.fit import compile_model, preprocessing_of, train_network
+from imetlib.training.metrics import EpochScores, split_halves
+from imetlib.training.predict import predict_scores
+
+
+@pytest.fixture
+def rows(prepared):
+    """Few rows, so that a fit takes a second: 40 to learn from, 33 to score."""
+    return prepared.rows_of_folds(0)[:40], prepared.rows_of_folds(1)[:33]
+
+
+def score_by_hand(model, prepared, val_rows):
+    ids = prepared.collection.train.ids[val_rows]
+    names = prepared.collection.class_names
+    preprocessing = preprocessing_of(prepared.profile)
+    # Another batch size, and a short last batch: the figure must not depend on them.
+    return predict_scores(
+        model,
+        prepared.train_pictures,
+        ids,
+        preprocessing,
+        names,
+        mirror_view=False,
+        batch_size=7,
+    )
+
+
+def test_logged_f2_is_the_f2_of_the_saved_scores(prepared, rows, tmp_path, monkeypatch):
+    train_rows, val_rows = rows
+    asked = []
+    original = Batches.__getitem__
+    monkeypatch.setattr(
+        Batches,
+        "__getitem__",
+        lambda self, index: (
+            asked.append((self.shuffle, self.epoch, index)) or original(self, index)
+        ),
+    )
+    profile = dataclasses.replace(prepared.profile, epochs=2, batch_size=12)
+    trained = train_network(profile, prepared, train_rows, val_rows, tmp_path, seed=3)
+    with (tmp_path / "history.csv").open(newline="") as file:
+        history = list(csv.DictReader(file))
+    assert list(history[0]) == [
+        "epoch", "loss", "val_loss", "val_f2", "threshold", "learning_rate", "train_seconds",
+        "seconds",
+    ]  # fmt: skip
+    assert [row["epoch"] for row in history] == ["0", "1", "2"]
+    best = trained.history[trained.best_epoch]
+    assert best["val_f2"] == max(row["val_f2"] for row in trained.history)
+    assert float(history[trained.best_epoch]["val_f2"]) == best["val_f2"]
+
+    again = score_by_hand(trained.model, prepared, val_rows)
+    np.testing.assert_allclose(again.logits, trained.val_scores.logits, atol=1e-4)
+    assert again.ids.tolist() == prepared.collection.train.ids[val_rows].tolist()
+    y_true = prepared.collection.train.dense(val_rows)
+    halves = split_halves(prepared.collection, val_rows, 3)
+    crossfit = crossfit_threshold(y_true, again.y_prob, halves)
+    assert best["val_f2"] == pytest.approx(crossfit.score, abs=1e-5)
+    assert best["val_f2"] == pytest.approx(fbeta_samples(y_true, crossfit.y_pred), abs=1e-5)
+    found = search_threshold(y_true, again.y_prob)
+    assert best["threshold"] == pytest.approx(found.threshold, abs=1e-4)
+    # Keras takes the batches in their order (the first reads only look at shapes).
+    taken = [(epoch, index) for shuffled, epoch, index in asked if shuffled]
+    assert taken[-8:] == [(epoch, index) for epoch in (0, 1) for index in range(4)]
+
+
+def test_halves_hold_whole_specimens(prepared):
+    val_rows = prepared.rows_of_folds(1)
+    halves = split_halves(prepared.collection, val_rows, 0)
+    specimens = prepared.collection.specimens[val_rows]
+    assert set(halves) == {0, 1}
+    for number in np.unique(specimens):
+        assert len(set(halves[specimens == number])) == 1
+
+
+def test_rows_in_training_and_validation_are_refused(prepared, tmp_path):
+    first = prepared.collection.train.ids[20]
+    with pytest.raises(
+        ValueError, match=f"10 rows are in training and in validation, first {first}"
+    ):
+        train_network(
+            prepared.profile, prepared, np.arange(30), np.arange(20, 50), tmp_path / "run"
+        )
+    assert not (tmp_path / "run").exists()
+
+
+class Written:
+    """A network that always says the same."""
+
+    def __init__(self, logits):
+        self.logits = logits
+        self.saved = 0
+        self.optimizer = None
+
+    def save_weights(self, path):
+        self.saved += 1
+        path.write_text(str(self.saved))
+
+
+def test_the_best_epoch_is_kept_and_numbers_that_are_none_never_win(tmp_path, monkeypatch):
+    """A last epoch that is worse, and one that diverged, change nothing."""
+    monkeypatch.setattr(metrics, "weights_only", lambda model: model)
+    y_true = np.eye(4, dtype=bool)[np.arange(12) % 4]
+    good = np.where(y_true, 3.0, -3.0).astype(np.float32)
+    qualities = {0: -good, 1: good, 2: good * np.nan, 3: -good}
+    ids = np.array([f"{row}" for row in range(12)], object)
+    watcher = EpochScores(
+        lambda model: Scores(ids, model.logits, tuple("abcd")),
+        y_true,
+        np.arange(12) % 2,
+        tmp_path / "best.weights.h5",
+        verbose=0,
+    )
+    model = Written(None)
+    watcher.set_model(model)
+    for epoch, logits in qualities.items():
+        model.logits = logits
+        watcher.record(epoch, {"loss": 1.0})
+    assert watcher.best["epoch"] == 1 and watcher.best["val_f2"] == 1.0
+    assert model.saved == 2 and (tmp_path / "best.weights.h5").read_text() == "2"
+    assert math.isnan(watcher.history[2]["val_f2"])
+    np.testing.assert_array_equal(watcher.best_scores.logits, good)
+
+
+def test_only_numbers_that_are_none_are_forgiven(tmp_path):
+    def score(model):
+        raise ValueError("no such id")
+
+    watcher = EpochScores(score, np.eye(2, dtype=bool), np.array([0, 1]), tmp_path / "w", 0)
+    watcher.set_model(Written(None))
+    with pytest.raises(ValueError, match="no such id"):
+        watcher.record(0, {})
+
+
+def test_weights_in_use_are_the_best_epochs_after_a_ruined_one(
+    prepared, rows, tmp_path, monkeypatch
+):
+    original = EpochScores.on_epoch_end
+
+    def ruin_the_last(self, epoch, logs=None):
+        if epoch == 1:
+            logits = self.model.get_layer("logits")
+            logits.set_weights([np.zeros_like(weight) for weight in logits.get_weights()])
+        original(self, epoch, logs)
+
+    monkeypatch.setattr(EpochScores, "on_epoch_end", ruin_the_last)
+    profile = dataclasses.replace(prepared.profile, epochs=2, batch_size=20)
+    trained = train_network(profile, prepared, *rows, tmp_path)
+    assert len(trained.history) == 3 and trained.best_epoch < 2
+    assert np.abs(trained.model.get_layer("logits").get_weights()[0]).max() > 0
+    again = score_by_hand(trained.model, prepared, rows[1])
+    np.testing.assert_allclose(again.logits, trained.val_scores.logits, atol=1e-4)
+
+
+def test_a_rate_that_is_far_too_large_leaves_the_start(prepared, rows, tmp_path):
+    """Diverged epochs end in NaN: what is scored and kept is finite."""
+    profile = dataclasses.replace(
+        prepared.profile, epochs=2, batch_size=20, learning_rate=1e30, weight_decay=0.0
+    )
+    trained = train_network(profile, prepared, *rows, tmp_path)
+    assert trained.best_epoch == 0
+    assert np.isfinite(trained.val_scores.logits).all()
+    assert all(np.isfinite(weight).all() for weight in trained.model.get_weights())
+
+
+# Settings -------------------------------------------------------------------------------------
+
+
+def train_dense(profile, steps):
+    """A dense layer after some batches of 8, whether it changed, and the losses."""
+    inputs = keras.Input((4,))
+    model = keras.Model(inputs, keras.layers.Dense(3, kernel_initializer="ones")(inputs))
+    compile_model(model, profile, updates=10)
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(8, 4)), rng.integers(0, 2, (8, 3)).astype("float32")
+    losses = [float(model.train_on_batch(x, y)) for _ in range(steps)]
+    return model, not np.array_equal(model.get_weights()[0], np.ones((4, 3))), losses
+
+
+def test_accumulation_updates_once_in_so_many_batches(tiny_profile):
+    profile = dataclasses.replace(tiny_profile, accumulation=2)
+    assert not train_dense(profile, steps=1)[1]
+    model, changed, _ = train_dense(profile, steps=2)
+    assert changed
+    # The schedule is counted in updates.
+    assert int(model.optimizer.iterations) == 1
+
+
+def test_loss_is_cross_entropy_or_focal(tiny_profile):
+    rng = np.random.default_rng(0)
+    logits = rng.normal(size=(8, 4)).sum(axis=1, keepdims=True)
+    y = rng.integers(0, 2, (8, 3))
+    miss = np.where(y, 1 / (1 + np.exp(logits)), 1 / (1 + np.exp(-logits)))
+    _, _, (bce,) = train_dense(tiny_profile, steps=1)
+    assert bce == pytest.approx(-np.log(1 - miss).mean(), rel=1e-4)
+    _, _, (focal,) = train_dense(dataclasses.replace(tiny_profile, loss="focal"), steps=1)
+    assert focal == pytest.approx(-(miss**2 * np.log(1 - miss)).mean(), rel=1e-4)
+
+
+def test_warm_up_and_cosine_reach_their_rates(tiny_profile):
+    profile = dataclasses.replace(tiny_profile, learning_rate=1e-2, warmup_fraction=0.2)
+    inputs = keras.Input((2,))
+    model = keras.Model(inputs, keras.layers.Dense(1)(inputs))
+    compile_model(model, profile, updates=100)
+    schedule = keras.optimizers.schedules.deserialize(model.optimizer.get_config()["learning_rate"])
+    rates = np.array([float(schedule(step)) for step in range(101)])
+    assert rates.argmax() == 20 and rates.max() == pytest.approx(1e-2, rel=1e-5)
+    assert (np.diff(rates[:21]) > 0).all() and (np.diff(rates[20:]) < 0).all()
+    assert rates[0] < 2e-4 and rates[100] < 2e-4
+
+
+def test_weights_decay_but_not_biases_and_normalisation(tiny_profile):
+    profile = dataclasses.replace(tiny_profile, weight_decay=0.5)
+    inputs = keras.Input((2,))
+    x = keras.layers.BatchNormalization(name="norm")(inputs)
+    model = keras.Model(inputs, keras.layers.Dense(1, bias_initializer="ones", name="out")(x))
+    compile_model(model, profile, updates=10)
+    optimizer = model.optimizer
+    optimizer.build(model.trainable_variables)
+    decays = {w.path: optimizer._use_weight_decay(w) for w in model.trainable_variables}
+    assert decays == {
+        "norm/gamma": False,
+        "norm/beta": False,
+        "out/kernel": True,
+        "out/bias": False,
+    }
+
+
+def test_a_run_with_every_option(prepared, rows, tmp_path):
+    """EMA, accumulation, focal, MixUp, mirror view, a frozen beginning, frozen statistics."""
+    profile = dataclasses.replace(
+        prepared.profile,
+        epochs=2,
+        batch_size=10,
+        accumulation=2,
+        loss="focal",
+        ema=0.5,
+        trainable_from="stage4_conv1",
+        batch_norm="frozen",
+        mixup=0.2,
+        mirror_view=True,
+        dropout=0.1,
+    )
+    trained = train_network(profile, prepared, *rows, tmp_path)
+    model = trained.model
+    assert trained.trainable_params == sum(
+        math.prod(weight.shape)
+        for layer in model.layers
+        if layer.name in ("stage4_conv1", "stage4_conv2", "logits")
+        for weight in layer.weights
+    )
+    norm = model.get_layer("stage4_conv2_bn")
+    np.testing.assert_array_equal(norm.moving_mean, np.zeros(256))
+    assert trained.history[1]["learning_rate"] > 0
+
+
+def test_the_mean_of_the_weights_is_what_is_scored(prepared, rows, tmp_path):
+    """With a momentum near one it stays at the start, wherever training goes."""
+    profile = dataclasses.replace(
+        prepared.profile,
+        epochs=1,
+        batch_size=10,
+        ema=0.9999,
+        learning_rate=1e-2,
+        batch_norm="frozen",
+    )
+    trained = train_network(profile, prepared, *rows, tmp_path)
+    start, end = trained.history
+    assert end["loss"] < 0.8 * start["val_loss"]
+    assert end["val_loss"] == pytest.approx(start["val_loss"], rel=0.02)
+
+
+def test_zero_epochs_leave_the_start(prepared, rows, tmp_path):
+    trained = train_network(
+        dataclasses.replace(prepared.profile, epochs=0), prepared, *rows, tmp_path
+    )
+    assert trained.best_epoch == 0 and len(trained.history) == 1
+    num_classes = prepared.collection.num_classes
+    assert trained.trainable_params == 512 * num_classes + num_classes
+
+
+def test_an_unknown_layer_is_refused_before_anything_is_trained(prepared, rows, tmp_path):
+    with pytest.raises(ValueError, match="`trainable_from` must be"):
+        train_network(
+            dataclasses.replace(prepared.profile, trainable_from="block9"),
+            prepared,
+            *rows,
+            tmp_path,
+        )
+    assert not list(tmp_path.iterdir())

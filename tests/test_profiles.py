@@ -1,0 +1,91 @@
+"""Settings: three profiles, overrides by name, sizes and epochs from the collection."""
+
+import json
+
+import numpy as np
+import pytest
+
+from imetlib.profiles import PROFILE_NAMES, Profile, get_profile
+
+
+def test_fast_needs_nothing_from_outside():
+    profile = get_profile("fast")
+    assert profile.weights == "" and profile.image_shape and profile.epochs
+
+
+def test_report_is_the_setting_of_2019():
+    profile = get_profile("report")
+    assert profile.image_shape == (256, 256, 3)
+    assert (profile.learning_rate, profile.epochs) == (1e-3, 7)
+    assert profile.batch_size * profile.accumulation == 256
+
+
+@pytest.mark.parametrize("name", PROFILE_NAMES)
+def test_a_profile_survives_a_record(name):
+    profile = get_profile(name)
+    settings = json.loads(json.dumps(profile.to_dict()))
+    if settings["image_shape"]:
+        settings["image_shape"] = tuple(settings["image_shape"])
+    assert Profile(**settings) == profile
+
+
+def test_overrides_replace_and_none_leaves():
+    profile = get_profile("fast", epochs=2, image_shape=[32, 48, 3], batch_size=None)
+    assert profile.epochs == 2 and profile.image_shape == (32, 48, 3)
+    assert profile.batch_size == get_profile("fast").batch_size
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ({"epoch": 3}, "Unknown settings: epoch. Known: .*epochs"),
+        ({"loss": "hinge"}, "`loss` must be one of bce, focal. Received: 'hinge'"),
+        ({"batch_norm": "off"}, "one of train, frozen"),
+        ({"precision": "float16"}, "one of float32, mixed_bfloat16"),
+        ({"resize_mode": "fit"}, "one of squash, pad, crop"),
+        ({"num_folds": 1}, "num_folds=1"),
+        ({"batch_size": 0}, "batch_size=0"),
+        ({"learning_rate": 0.0}, r"learning_rate=0\.0"),
+        ({"learning_rate": float("nan")}, "learning_rate=nan"),
+        ({"epochs": -1}, "epochs=-1"),
+        ({"head_epochs": -1}, "head_epochs=-1"),
+        ({"dropout": 1.0}, r"dropout=1\.0"),
+        ({"ema": 1.5}, r"ema=1\.5"),
+        ({"warmup_fraction": 1.5}, r"warmup_fraction=1\.5"),
+        ({"weight_decay": -0.1}, r"weight_decay=-0\.1"),
+        ({"image_shape": (32, 32)}, r"image_shape=\(32, 32\)"),
+        ({"flip": 2.0}, r"flip=2\.0"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_anything_starts(overrides, message):
+    with pytest.raises(ValueError, match=message):
+        get_profile("fast", **overrides)
+    with pytest.raises(ValueError, match=r"Unknown profile 'slow'. Known: fast, report, full"):
+        get_profile("slow")
+
+
+def for_sizes(heights, widths, num_pictures=5000, **overrides):
+    return get_profile("full", **overrides).for_collection(heights, widths, num_pictures)
+
+
+def test_full_takes_its_size_from_the_pictures():
+    long, short = np.full(100, 450), np.full(100, 300)
+    assert for_sizes(long, short).image_shape == (448, 288, 3)
+    assert for_sizes(short, long).image_shape == (288, 448, 3)
+    # As many upright as wide ones: a square.
+    mixed = np.where(np.arange(100) % 2, 300, 450)
+    assert for_sizes(mixed, 750 - mixed).image_shape == (288, 288, 3)
+    # Never many more pixels than the pictures have, nor a strip.
+    assert max(for_sizes(np.full(10, 100), np.full(10, 100)).image_shape) <= 128
+    assert for_sizes(np.full(10, 7531), np.full(10, 300)).image_shape == (576, 288, 3)
+
+
+def test_large_collections_take_fewer_epochs_whatever_the_sample():
+    sides = np.full(400, 300)
+    assert for_sizes(sides, sides, 109_237).epochs < for_sizes(sides, sides, 5000).epochs
+
+
+def test_what_is_set_stays():
+    sides = np.full(100, 300)
+    profile = get_profile("full", image_shape=(64, 64, 3), epochs=3)
+    assert profile.for_collection(sides, sides, 100) == profile

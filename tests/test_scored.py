@@ -1,0 +1,91 @@
+"""Scores of a run with their labels: the right rows, the right groups, clear errors."""
+
+import numpy as np
+import pytest
+
+from imetlib.collection.folds import make_folds, write_folds
+from imetlib.collection.museum import draw_museum
+from imetlib.collection.tables import read_collection
+from imetlib.delivery.records import new_record, write_record
+from imetlib.profiles import get_profile
+from imetlib.scored import find_scored_run, read_scored_rows, scores_for_thresholds
+from imetlib.scores import Scores, save_scores
+
+
+@pytest.fixture(scope="module")
+def museum(tmp_path_factory):
+    folder = draw_museum(tmp_path_factory.mktemp("drawn") / "museum", size=200, image_size=32)
+    return read_collection(folder)
+
+
+def write_run(folder, tables, rows, *, split="val", score=0.3, holdout_fold=0, **changes):
+    folder.mkdir(parents=True)
+    logits = np.random.default_rng(0).normal(size=(len(rows), tables.num_classes))
+    scores = Scores(tables.train.ids[rows], logits.astype(np.float32), tables.class_names)
+    save_scores(folder / f"scores-{split}.npz", scores)
+    entries = {
+        "profile": "full",
+        "seed": 0,
+        "split": split,
+        "image_shape": (32, 32, 3),
+        "collection_sha256": tables.sha256,
+        "score": score,
+        "constant_score": 0.2,
+        "num_samples": len(rows),
+        "parameters": {"num_folds": 4},
+        "identity": {"holdout_fold": holdout_fold},
+    }
+    write_record(folder, new_record(folder.name, **{**entries, **changes}))
+    return folder
+
+
+def test_rows_keep_their_labels_and_specimens(museum, tmp_path):
+    rows = np.array([40, 3, 17, 25, 90, 8])
+    scored = read_scored_rows(write_run(tmp_path / "run", museum, rows), museum)
+    assert scored.labels.ids.tolist() == scored.scores.ids.tolist()
+    assert (scored.labels.dense() == museum.train.dense(rows)).all()
+    assert (scored.specimens == museum.specimens[rows]).all()
+    assert set(scored.groups) == {0, 1}
+
+
+def test_out_of_fold_scores_come_with_their_folds(museum, tmp_path):
+    folds = make_folds(museum.train, 4, specimens=museum.specimens)
+    write_folds(tmp_path / "folds-4.csv", museum.train.ids, folds)
+    rows = np.random.default_rng(0).permutation(len(museum.train))
+    folder = write_run(tmp_path / "submission" / "member", museum, rows, split="oof")
+    assert (read_scored_rows(folder, museum).groups == folds[rows]).all()
+
+
+def test_no_specimen_stands_in_both_halves(museum, tmp_path):
+    rows = np.arange(len(museum.train))
+    scored = read_scored_rows(write_run(tmp_path / "run", museum, rows), museum)
+    assert len(np.unique(np.stack([scored.specimens, scored.groups]), axis=1).T) == len(
+        np.unique(scored.specimens)
+    )
+
+
+def test_the_best_comparison_run_of_this_collection_is_found(museum, tmp_path):
+    rows = np.arange(10)
+    assert find_scored_run(tmp_path, museum) is None
+    write_run(tmp_path / "a" / "weak", museum, rows, score=0.3)
+    best = write_run(tmp_path / "a" / "strong", museum, rows, score=0.4)
+    write_run(tmp_path / "a" / "other", museum, rows, score=0.9, collection_sha256="0")
+    write_run(tmp_path / "b" / "fold0", museum, rows, score=0.9, holdout_fold=None)
+    write_run(tmp_path / "b" / "example-0", museum, rows, score=0.9)
+    assert find_scored_run(tmp_path, museum) == best
+
+
+def test_a_missing_run_names_the_notebook_that_makes_one(museum, tmp_path):
+    with pytest.raises(FileNotFoundError, match="02_backbone_comparison"):
+        scores_for_thresholds(get_profile("full"), museum.root, out=tmp_path)
+
+
+def test_a_folder_without_scores_is_refused(museum, tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"neither scores-oof\.npz nor scores-val\.npz"):
+        scores_for_thresholds(get_profile("full"), museum.root, run=tmp_path, out=tmp_path)
+
+
+def test_a_run_of_another_collection_is_refused(museum, tmp_path):
+    folder = write_run(tmp_path / "run", museum, np.arange(5), collection_sha256="0")
+    with pytest.raises(ValueError, match="another collection"):
+        read_scored_rows(folder, museum)
