@@ -21,8 +21,9 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from imetlib.collection.batches import Augmentation, Batches, Preprocessing, prepare
+from imetlib.collection.batches import Batches
 from imetlib.collection.cache import build_cache
+from imetlib.collection.geometry import Augmentation, Preprocessing, prepare
 from imetlib.collection.museum import draw_museum
 from imetlib.collection.tables import read_collection
 from imetlib.delivery.records import environment

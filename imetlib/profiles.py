@@ -34,7 +34,7 @@ class Profile:
         precision: dtype policy of the backbone.
         batch_norm: "train" or "frozen" statistics in layers that learn.
         flip, scale, shift, rotate, brightness, contrast, erase, mixup, cutmix:
-            see `imetlib.collection.batches.Augmentation`.
+            see `imetlib.collection.geometry.Augmentation`.
         mirror_view: predict the mean of a picture and its mirror image.
     """
 
@@ -144,7 +144,7 @@ _PROFILES = {
         backbone="small_convnet",
         weights="",
         num_folds=4,
-        epochs=14,
+        epochs=10,
         learning_rate=4e-3,
         scale=0.05,
         shift=0.03,

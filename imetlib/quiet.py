@@ -5,6 +5,7 @@ executed notebook they would be outputs that differ from run to run.
 """
 
 import contextlib
+import logging
 import os
 import sys
 
@@ -25,6 +26,9 @@ def quiet_stderr():
         os.close(saved)
         os.close(null)
 
+
+# Several models in one process are the rule here: TensorFlow would warn of each new one.
+logging.getLogger("tensorflow").setLevel(logging.ERROR)
 
 with quiet_stderr():
     import keras

@@ -14,6 +14,7 @@ def tiny_profile():
         museum_side=48,
         image_shape=(32, 32, 3),
         epochs=1,
+        num_folds=3,
         batch_size=50,
     )
 

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from imetlib.collection.batches import Augmentation, Batches, Preprocessing, picture_matrix, prepare
+from imetlib.collection.batches import Batches
 from imetlib.collection.cache import cache_of_images
+from imetlib.collection.geometry import Augmentation, Preprocessing, picture_matrix, prepare
 from imetlib.collection.images import decode_image
 from imetlib.training.predict import predict_views
 

@@ -130,3 +130,28 @@ def test_figures_of_answers():
 def test_figures_use_the_axes_they_are_given(scores):
     ax = plt.subplots()[1]
     assert figures.plot_label_counts(np.array([1]), np.array([2]), ax=ax) is ax
+
+
+def test_training_figures_show_runs_and_floor(tmp_path):
+    import pandas as pd
+
+    from imetlib import figures_training
+
+    path = tmp_path / "history.csv"
+    path.write_text("epoch,val_f2\n0,0.2\n1,0.5\n")
+    history = figures_training.read_history(path)
+    ax = figures_training.plot_history({"net": history})
+    assert ax.lines[0].get_ydata().tolist() == [0.2, 0.5]
+    table = pd.DataFrame(
+        {
+            "run": ["a", "b"],
+            "score": [0.5, 0.6],
+            "interval": [[0.45, 0.55], [0.5, 0.7]],
+            "constant_score": [0.3, 0.3],
+            "seconds": [60.0, 600.0],
+        }
+    )
+    ax = figures_training.plot_scores(table)
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["a", "b"]
+    assert any("constant answer 0.300" in text.get_text() for text in ax.texts)
+    assert len(figures_training.plot_cost(table).texts) == 2

@@ -1,5 +1,7 @@
 """Features of a frozen backbone, computed once for a collection and kept beside it."""
 
+import hashlib
+import json
 import os
 from pathlib import Path
 
@@ -48,16 +50,23 @@ def frozen_features(data, split):
     Raises:
         ValueError, FileNotFoundError: see `build_extractor`.
     """
-    profile = data.profile
+    profile, row = data.profile, BACKBONES[data.profile.backbone]
+    pictures = data.train_pictures if split == "train" else data.test_pictures
     weights = find_weights(profile.backbone, profile.weights or None)
-    known = "random" if weights is None else file_sha256(weights)[:8]
-    height, width, _ = profile.image_shape
-    stem = f"features-{split}-{profile.backbone}-{height}x{width}-{profile.resize_mode}"
-    path = data.workspace / f"{stem}-{known}-{data.collection.sha256[:8]}.npy"
+    # Everything that the numbers depend on: other pictures, weights or layers, another file.
+    identity = [
+        None if weights is None else file_sha256(weights),
+        [row.pooled_layers, row.grid_layers],
+        profile.precision,
+        preprocessing_of(profile).to_dict(),
+        pictures.ids.tolist(),
+        pictures.checksums.tolist(),
+    ]
+    key = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:12]
+    path = data.workspace / f"features-{split}-{profile.backbone}-{key}.npy"
     if path.is_file():
         return np.load(path, mmap_mode="r", allow_pickle=False)
     model, _ = build_extractor(profile)
-    pictures = data.train_pictures if split == "train" else data.test_pictures
     rows, preprocessing = np.arange(len(pictures)), preprocessing_of(profile)
     views = predict_views(model, pictures, rows, preprocessing, mirror_view=True)
     features = np.stack(views).astype(np.float16)

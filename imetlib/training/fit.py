@@ -8,7 +8,8 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from imetlib.collection.batches import Augmentation, Batches, Preprocessing
+from imetlib.collection.batches import Batches
+from imetlib.collection.geometry import Augmentation, Preprocessing
 from imetlib.models.backbones import build_backbone, freeze
 from imetlib.models.heads import attach_head, pooled_features, start_head
 from imetlib.scores import Scores

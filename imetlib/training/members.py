@@ -10,7 +10,7 @@ from imetlib.training.runs import METHODS, blend_runs, train_all_folds, train_fo
 
 # What a notebook trains unless told otherwise, by profile.
 COMPARED = {
-    "fast": "small_convnet:network",
+    "fast": "small_convnet:network mobilenet_v2:network",
     "report": "mobilenet_v2:network xception:network",
     "full": "mobilenet_v2:ridge mobilenet_v2:kernel mobilenet_v2:network "
     "xception:ridge xception:kernel",

@@ -6,13 +6,6 @@ from pathlib import Path
 import numpy as np
 
 from imetlib.collection.folds import hash_folds
-from imetlib.decisions.fbeta import (
-    bootstrap_interval,
-    constant_answer,
-    fbeta_micro,
-    fbeta_per_sample,
-)
-from imetlib.decisions.thresholds import crossfit_threshold, decide, search_threshold
 from imetlib.delivery.records import new_record, read_record, write_record
 from imetlib.models.backbones import file_sha256, find_weights
 from imetlib.scores import Scores, load_scores, mean_scores, save_scores
@@ -20,7 +13,8 @@ from imetlib.training.closed_form import fit_closed_form, save_head, score_close
 from imetlib.training.devices import describe_devices
 from imetlib.training.features import build_extractor
 from imetlib.training.fit import preprocessing_of, split_halves, train_network
-from imetlib.training.predict import clear_memory, log_loss, predict_scores
+from imetlib.training.predict import clear_memory, predict_scores
+from imetlib.training.scoring import score_crossfitted, score_with_threshold
 
 METHODS = ("network", "ridge", "kernel")
 
@@ -174,54 +168,6 @@ def blend_runs(data, folder, names):
     record = _record(data, folder.name, "out-of-fold", identity, result, facts)
     write_record(folder, record)
     return record
-
-
-def score_crossfitted(collection, scores, groups):
-    """Figures of scores where every row is decided with a threshold fitted on other groups.
-
-    Args:
-        collection: `Collection`.
-        scores: `Scores` of training ids.
-        groups: `(num_samples,)` int.
-
-    Returns:
-        dict: "score" (mean per-sample F2), its 95 % bootstrap "interval" (pictures of one
-        specimen drawn together), "threshold" (fitted on all these rows: for other rows),
-        "constant_score" (best constant answer, fitted and scored on these rows), "micro_f2",
-        "log_loss", "num_samples".
-    """
-    truth = _truth(collection, scores)
-    decisions = crossfit_threshold(truth.dense(), scores.y_prob, groups).y_pred
-    threshold = search_threshold(truth.dense(), scores.y_prob).threshold
-    return _figures(collection, scores, truth, decisions, threshold)
-
-
-def score_with_threshold(collection, scores, threshold):
-    """The figures of `score_crossfitted` for a threshold that was fitted on other rows."""
-    decisions = decide(scores.y_prob, threshold)
-    return _figures(collection, scores, _truth(collection, scores), decisions, threshold)
-
-
-def _truth(collection, scores):
-    position = {name: row for row, name in enumerate(collection.train.ids)}
-    return collection.train.take(np.array([position[name] for name in scores.ids]))
-
-
-def _figures(collection, scores, truth, decisions, threshold):
-    per_sample = fbeta_per_sample(truth, decisions)
-    position = {name: row for row, name in enumerate(collection.train.ids)}
-    groups = None
-    if collection.specimens is not None:
-        groups = collection.specimens[[position[name] for name in scores.ids]]
-    return {
-        "score": float(per_sample.mean()),
-        "interval": list(bootstrap_interval(per_sample, groups=groups)),
-        "threshold": float(threshold),
-        "constant_score": float(constant_answer(truth).score),
-        "micro_f2": float(fbeta_micro(truth, decisions)),
-        "log_loss": log_loss(truth.dense(), scores.logits),
-        "num_samples": len(truth),
-    }
 
 
 def _train_network(data, train_rows, val_rows, folder, method, wanted, seed, verbose):
