@@ -27,10 +27,11 @@ def quiet_stderr():
         os.close(null)
 
 
-# Several models in one process are the rule here: TensorFlow would warn of each new one.
-logging.getLogger("tensorflow").setLevel(logging.ERROR)
-
 with quiet_stderr():
     import keras
 
     keras.ops.convert_to_tensor(0.0)  # the first operation starts the backend, and its lines
+
+# Several models in one process are the rule here: TensorFlow would warn of each new one,
+# on standard output in a notebook. Its import sets the level, so this comes after it.
+logging.getLogger("tensorflow").setLevel(logging.ERROR)

@@ -279,3 +279,12 @@ def test_shapes_say_more_than_colours():
     network, _ = network_score(*data)
     assert network - constant > 0.05
     assert colour - constant <= 0.5 * (network - constant)
+
+
+def test_contact_sheet_is_full_and_repeats():
+    from imetlib.collection.contact_sheet import draw_contact_sheet
+
+    sheet = draw_contact_sheet(num_rows=2, width=300, height=48)
+    assert sheet.shape[1:] == (300, 3)
+    assert np.array_equal(sheet, draw_contact_sheet(num_rows=2, width=300, height=48))
+    assert sheet[:, -1].std() > 0, "a row that ends early leaves white at its end"
