@@ -265,7 +265,7 @@ def test_a_run_with_every_option(prepared, rows, tmp_path):
         for weight in layer.weights
     )
     norm = model.get_layer("stage4_conv2_bn")
-    np.testing.assert_array_equal(norm.moving_mean, np.zeros(256))
+    np.testing.assert_array_equal(norm.moving_mean, np.zeros(192))
     assert trained.history[1]["learning_rate"] > 0
 
 
@@ -291,7 +291,7 @@ def test_zero_epochs_leave_the_start(prepared, rows, tmp_path):
     )
     assert trained.best_epoch == 0 and len(trained.history) == 1
     num_classes = prepared.collection.num_classes
-    assert trained.trainable_params == 512 * num_classes + num_classes
+    assert trained.trainable_params == 384 * num_classes + num_classes
 
 
 def test_an_unknown_layer_is_refused_before_anything_is_trained(prepared, rows, tmp_path):

@@ -109,7 +109,7 @@ def test_the_record_says_how_the_figure_came_about(prepared, held_out):
     assert record["collection_sha256"] == prepared.collection.sha256
     assert len(record["folds_sha256"]) == 64
     num_classes = prepared.collection.num_classes
-    assert record["num_params"] == 1_175_136 + (512 + 1) * num_classes
+    assert record["num_params"] == 661_896 + (384 + 1) * num_classes
     assert 0 < record["trainable_params"] < record["num_params"]
     assert record["best_epoch"] in (0, 1) and record["seconds"] > 0
     assert record["normalisation"] == "unit" and record["weights_sha256"] is None

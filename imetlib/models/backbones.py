@@ -90,7 +90,7 @@ BACKBONES = {
         normalisation="unit",
         image_size=64,
         weights_name="",
-        channels=256,
+        channels=192,
         feature_maps={4: "stage2_conv2_relu", 8: "stage3_conv2_relu", 16: "stage4_conv2_relu"},
         pooled_layers=("stage3_conv2_relu", "stage4_conv2_relu"),
     ),

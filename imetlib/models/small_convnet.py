@@ -4,7 +4,7 @@ import keras
 
 
 def SmallConvNet(*, include_top=False, weights=None, input_tensor=None, input_shape=None):
-    """Four stages of two 3x3 convolutions, 32 to 256 channels, halving the map in between.
+    """Four stages of two 3x3 convolutions, 24 to 192 channels, halving the map in between.
 
     The form of `keras.applications`, without pretrained weights and without top.
 
@@ -15,7 +15,7 @@ def SmallConvNet(*, include_top=False, weights=None, input_tensor=None, input_sh
         input_shape: (height, width, 3), used where `input_tensor` is None.
 
     Returns:
-        `keras.Model` whose output map has 1/16 of the sides and 256 channels.
+        `keras.Model` whose output map has 1/16 of the sides and 192 channels.
 
     Raises:
         ValueError: `include_top` or `weights` asked for.
@@ -24,7 +24,7 @@ def SmallConvNet(*, include_top=False, weights=None, input_tensor=None, input_sh
         raise ValueError("SmallConvNet has neither a top nor pretrained weights")
     inputs = keras.Input(input_shape) if input_tensor is None else input_tensor
     x = inputs
-    for stage, filters in enumerate((32, 64, 128, 256), start=1):
+    for stage, filters in enumerate((24, 48, 96, 192), start=1):
         for unit in (1, 2):
             name = f"stage{stage}_conv{unit}"
             x = keras.layers.Conv2D(
