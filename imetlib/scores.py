@@ -1,11 +1,12 @@
 """The file that rooms exchange: ids, float32 logits and class names of a split."""
 
-import os
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+
+from imetlib.files import replacing
 
 TOP = 128
 # Logit of what a sparse file left out: a probability of 1e-9.
@@ -106,12 +107,8 @@ def save_scores(path, scores):
         columns = np.sort(np.argpartition(logits, -TOP, axis=1)[:, -TOP:], axis=1)
         arrays["columns"] = columns.astype(np.int32)
         arrays["top_logits"] = np.take_along_axis(logits, columns, axis=1)
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("wb") as file:
+    with replacing(path) as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, **arrays)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
     return path
 
 

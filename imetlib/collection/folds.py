@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -19,6 +18,7 @@ import numpy as np
 from imetlib.collection.csvfiles import CollectionError, find_id_faults, read_table
 from imetlib.collection.labels import LabelTable
 from imetlib.collection.stratify import StratifyProblem, refine, stratify
+from imetlib.files import replacing
 
 FOLD_COLUMNS = ("id", "fold")
 _MAX_FOLDS = 127
@@ -209,8 +209,12 @@ def write_folds(
         "sha256": hashlib.sha256(text.encode()).hexdigest(),
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    _write_whole(path, text)
-    _write_whole(path.with_suffix(".json"), json.dumps(record, indent=2) + "\n")
+    for target, content in (
+        (path, text),
+        (path.with_suffix(".json"), json.dumps(record, indent=2) + "\n"),
+    ):
+        with replacing(target) as temporary:
+            temporary.write_bytes(content.encode())
     return path
 
 
@@ -281,16 +285,3 @@ def _as_csv(ids: Sequence[str], folds: np.ndarray) -> str:
 
     rows = [f"{quote(i)},{fold}\n" for i, fold in zip(ids, np.asarray(folds).tolist(), strict=True)]
     return ",".join(FOLD_COLUMNS) + "\n" + "".join(rows)
-
-
-def _write_whole(path: Path, text: str) -> None:
-    """Writes a file so that it is there whole or not at all."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("w", encoding="utf-8", newline="") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -30,8 +30,8 @@ from imetlib.delivery.executed import (
     is_code,
     settle,
 )
-from imetlib.delivery.files import replacing
 from imetlib.delivery.parameters import check_parameters, read_notebook
+from imetlib.files import replacing
 
 __all__ = ["RunResult", "clean_notebook", "find_notebook", "run_notebook"]
 

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from imetlib.delivery.files import replacing
 from imetlib.delivery.machine import environment
+from imetlib.files import replacing
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -14,9 +14,9 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from imetlib.delivery.files import replacing
 from imetlib.delivery.notebooks import RunResult, clean_notebook, run_notebook
 from imetlib.delivery.parameters import read_notebook
+from imetlib.files import replacing
 
 
 def refresh_notebook(path: str | Path, workplace: str | Path) -> RunResult:

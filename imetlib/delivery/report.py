@@ -14,8 +14,8 @@ from urllib.parse import quote
 
 import numpy as np
 
-from imetlib.delivery.files import replacing
 from imetlib.delivery.parameters import read_notebook
+from imetlib.files import replacing
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -11,8 +11,8 @@ import shutil
 import sys
 from pathlib import Path
 
-from imetlib.delivery.files import replacing
 from imetlib.delivery.records import compare_records, read_record, write_record
+from imetlib.files import replacing
 
 _COLUMNS = ("interval", "micro_f2", "log_loss", "threshold", "best_epoch", "num_params", "seconds")
 

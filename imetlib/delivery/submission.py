@@ -17,7 +17,7 @@ import numpy as np
 from imetlib.collection.csvfiles import CollectionError, TextTable, find_id_faults, read_table
 from imetlib.collection.labels import LABEL_COLUMNS, parse_labels
 from imetlib.decisions.fbeta import label_pairs
-from imetlib.delivery.files import replacing
+from imetlib.files import replacing
 
 if TYPE_CHECKING:
     from imetlib.decisions.fbeta import Labels

@@ -174,6 +174,16 @@ def find_weights(name, weights):
     return path
 
 
+def find_normalisation(name, weights_sha256):
+    """Normalisation that a weights file is known to want, else the backbone's own.
+
+    Args:
+        name: key of `BACKBONES`.
+        weights_sha256: hex digest of the file, or None for a random start.
+    """
+    return NORMALISATION_OF_WEIGHTS.get(weights_sha256, _row(name).normalisation)
+
+
 def build_backbone(name, image_shape, *, weights=None, normalisation=None):
     """A backbone from uint8 pixels to its last feature map.
 
@@ -199,9 +209,7 @@ def build_backbone(name, image_shape, *, weights=None, normalisation=None):
     row = _row(name)
     path = find_weights(name, weights)
     if normalisation is None:
-        normalisation = row.normalisation
-        if path is not None:
-            normalisation = NORMALISATION_OF_WEIGHTS.get(file_sha256(path), normalisation)
+        normalisation = find_normalisation(name, None if path is None else file_sha256(path))
     images = keras.Input(tuple(image_shape), dtype="uint8", name="images")
     normalised = normalisation_layer(normalisation)(images)
     backbone = row.builder(include_top=False, weights=None, input_tensor=normalised)

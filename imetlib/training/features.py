@@ -2,11 +2,10 @@
 
 import hashlib
 import json
-import os
-from pathlib import Path
 
 import numpy as np
 
+from imetlib.files import replacing
 from imetlib.models.backbones import BACKBONES, build_backbone, file_sha256, find_weights
 from imetlib.models.heads import pool_layers
 from imetlib.training.devices import dtype_policy
@@ -18,7 +17,7 @@ def build_extractor(profile):
     """Network from uint8 pictures to the pooled maps of a profile's pretrained backbone.
 
     Returns:
-        (`keras.Model`, name of the normalisation in use).
+        `keras.Model`.
 
     Raises:
         ValueError: the profile asks for a backbone without pretrained weights.
@@ -32,8 +31,7 @@ def build_extractor(profile):
     with dtype_policy(profile.precision):
         backbone = build_backbone(profile.backbone, profile.image_shape, weights=profile.weights)
         row = BACKBONES[profile.backbone]
-        extractor = pool_layers(backbone, row.pooled_layers, row.grid_layers)
-        return extractor, backbone.normalisation
+        return pool_layers(backbone, row.pooled_layers, row.grid_layers)
 
 
 def frozen_features(data, split):
@@ -66,14 +64,10 @@ def frozen_features(data, split):
     path = data.workspace / f"features-{split}-{profile.backbone}-{key}.npy"
     if path.is_file():
         return np.load(path, mmap_mode="r", allow_pickle=False)
-    model, _ = build_extractor(profile)
+    model = build_extractor(profile)
     rows, preprocessing = np.arange(len(pictures)), preprocessing_of(profile)
     views = predict_views(model, pictures, rows, preprocessing, mirror_view=True)
     features = np.stack(views).astype(np.float16)
-    partial = Path(f"{path}.partial")
-    with partial.open("wb") as file:
+    with replacing(path) as temporary, temporary.open("wb") as file:
         np.save(file, features)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
     return features

@@ -90,7 +90,7 @@ class Run:
                     f"{path} is not the weights file that {folder} was fitted on (SHA-256 "
                     f"{record['weights_sha256'][:12]}...): attach that file"
                 )
-            model, _ = build_extractor(profile)
+            model = build_extractor(profile)
             views = predict_views(model, pictures, rows, preprocessing, mirror_view=True)
             built[key] = np.mean(views, axis=0)
         head = load_head(folder, record["method"])

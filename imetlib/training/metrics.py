@@ -9,6 +9,7 @@ import keras
 import numpy as np
 
 from imetlib.decisions.thresholds import crossfit_threshold, search_threshold
+from imetlib.files import replacing
 from imetlib.scores import NotFiniteError
 from imetlib.training.predict import log_loss
 
@@ -60,9 +61,8 @@ class EpochScores(keras.callbacks.Callback):
             row["threshold"] = float(search_threshold(self.y_true, y_prob).threshold)
             if self.best is None or row["val_f2"] > self.best["val_f2"]:
                 self.best, self.best_scores = row, scores
-                partial = self.weights_path.with_name("partial.weights.h5")
-                weights_only(self.model).save_weights(partial)
-                partial.replace(self.weights_path)
+                with replacing(self.weights_path) as temporary:
+                    weights_only(self.model).save_weights(temporary)
         row["seconds"] = time.perf_counter() - self._start
         self.history.append(row)
         if self.verbose:
@@ -88,12 +88,10 @@ def weights_only(model):
 
 def write_history(path, history):
     """One row an epoch as csv, replaced whole."""
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("w", newline="") as file:
+    with replacing(path) as temporary, temporary.open("w", newline="") as file:
         writer = csv.DictWriter(file, fieldnames=list(history[0]))
         writer.writeheader()
         writer.writerows(history)
-    partial.replace(path)
 
 
 def split_halves(collection, rows, seed):

@@ -7,11 +7,10 @@ import numpy as np
 
 from imetlib.collection.folds import hash_folds
 from imetlib.delivery.records import new_record, read_record, write_record
-from imetlib.models.backbones import file_sha256, find_weights
+from imetlib.models.backbones import file_sha256, find_normalisation, find_weights
 from imetlib.scores import Scores, load_scores, mean_scores, save_scores
 from imetlib.training.closed_form import fit_closed_form, save_head, score_closed_form
 from imetlib.training.devices import describe_devices
-from imetlib.training.features import build_extractor
 from imetlib.training.fit import preprocessing_of, split_halves, train_network
 from imetlib.training.predict import clear_memory, predict_scores
 from imetlib.training.scoring import score_crossfitted, score_with_threshold
@@ -203,13 +202,13 @@ def _train_closed_form(data, train_rows, val_rows, folder, method, wanted, seed,
     scores = {
         name: score_closed_form(head, data, split, ids) for name, (split, ids) in wanted.items()
     }
-    _, normalisation = build_extractor(data.profile)
+    weights_sha256 = _weights_sha256(data.profile)
     facts = {
         "penalty": head.penalty,
         "num_params": int(head.kernel.size + head.bias.size),
         "trainable_params": int(head.kernel.size + head.bias.size),
-        "normalisation": normalisation,
-        "weights_sha256": _weights_sha256(data.profile),
+        "normalisation": find_normalisation(data.profile.backbone, weights_sha256),
+        "weights_sha256": weights_sha256,
         "seconds": time.perf_counter() - start,
     }
     return scores, facts
