@@ -99,6 +99,26 @@ def build_parser():
     verify.add_argument("--collection", required=True, metavar="DIR", help="what it answers")
     _add_json(verify)
 
+    audit = add(
+        "audit",
+        commands.audit,
+        "compute every figure of a run again from its files",
+        "Lists what is not what it says and ends with 1 if there is any; warnings do not count.",
+    )
+    audit.add_argument("run_folder", metavar="RUN", help="run folder, the one with record.json")
+    audit.add_argument("--collection", required=True, metavar="DIR", help="what it was made on")
+    _add_json(audit)
+
+    repeat = add(
+        "repeat",
+        commands.repeat,
+        "train a run again from its record and compare the figures",
+        "Ends with 0 where all are the same, with 1 where one differs.",
+    )
+    repeat.add_argument("record", metavar="RECORD", help="record.json, or a folder with one")
+    repeat.add_argument("--collection", default="", metavar="DIR", help="what it was made on")
+    repeat.add_argument("--out", default="", metavar="DIR", help="default: runs")
+
     demo = add(
         "demo",
         commands.demo,

@@ -8,6 +8,7 @@ import contextlib
 import csv
 import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 OK, FAULTS_FOUND, BAD_CALL = 0, 1, 2
@@ -215,6 +216,38 @@ def verify(arguments):
         f"faults: {len(found.faults):,}"
     )
     return FAULTS_FOUND if found.faults else OK
+
+
+def audit(arguments):
+    """Compute every figure of a run again, and list what is not what it says."""
+    from imetlib.collection.tables import read_collection
+    from imetlib.delivery.audit_run import audit_run
+    from imetlib.paths import find_collection
+
+    collection = read_collection(find_collection(arguments.collection), require_pictures=False)
+    found = audit_run(arguments.run_folder, collection)
+    errors = sum(finding.severity == "error" for finding in found)
+    name = Path(arguments.run_folder).resolve().name
+    if arguments.json:
+        listed = [asdict(finding) for finding in found]
+        print(json.dumps({"run": name, "findings": listed}, indent=2))
+        return FAULTS_FOUND if errors else OK
+    for finding in found:
+        print(f"{finding.severity}, {finding.rule}: {finding.message}")
+    print(f"{name}: errors: {errors:,}, warnings: {len(found) - errors:,}")
+    return FAULTS_FOUND if errors else OK
+
+
+def repeat(arguments):
+    """Train a run again from its record, and compare the figures."""
+    from imetlib.training.repeat import repeat_run
+
+    again = repeat_run(arguments.record, arguments.collection, arguments.out, verbose=2)
+    for name, (was, now) in again.changed.items():
+        print(f"{name}: recorded {was}, repeated {now}")
+    verdict = "figures differ" if again.changed else "every figure is the same"
+    print(f"{again.record['run']}: F2 {again.record['score']:.4f}, {verdict}")
+    return FAULTS_FOUND if again.changed else OK
 
 
 def demo(arguments):

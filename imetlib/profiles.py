@@ -2,8 +2,15 @@
 
 import math
 from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
 
 PROFILE_NAMES = ("fast", "report", "full")
+
+# What `full` takes from a collection.
+MAX_SIDE = 288.0
+ENLARGEMENT = 1.5
+# (fewer pictures than, epochs)
+ROUNDS = ((2_000, 20), (20_000, 10), (math.inf, 6))
 
 
 @dataclass(frozen=True)
@@ -17,11 +24,16 @@ class Profile:
         image_shape: (height, width, 3) that the network sees; None in `full`: from the
             collection (see `for_collection`).
         resize_mode: "squash", "pad" or "crop".
-        backbone: key of `imetlib.models.backbones.BACKBONES`.
+        backbone: key of `imetlib.models.backbones.BACKBONES`, or path of a `.keras` file.
         weights: "imagenet", a path, or "" for a random start.
+        normalisation: what a model of the user's own wants (see
+            `imetlib.models.backbones.normalisation_layer`); "": as the weights want.
         num_folds: folds of the collection; fold 0 is the holdout of the comparison.
         head_epochs: epochs of the head on cached features, after its closed form.
         epochs: epochs with image augmentation; None in `full`: from the collection.
+        small_epochs: the first of them that see smaller pictures, which is cheaper (progressive
+            resizing).
+        small_scale: size of the smaller pictures as a fraction of `image_shape`.
         trainable_from: "all", "head", or the first layer that learns.
         batch_size: pictures in a batch.
         accumulation: batches in one update.
@@ -33,8 +45,12 @@ class Profile:
         ema: momentum of the running mean of the weights that is scored; 0 for none.
         precision: dtype policy of the backbone.
         batch_norm: "train" or "frozen" statistics in layers that learn.
+        deterministic: operations that repeat bit for bit on the same machine, where the backend
+            has them.
         flip, scale, shift, rotate, brightness, contrast, erase, mixup, cutmix:
             see `imetlib.collection.geometry.Augmentation`.
+        exclusive: let attributes of a group share one probability where no training picture has
+            two of them (`imetlib.decisions.exclusive`).
         mirror_view: predict the mean of a picture and its mirror image.
     """
 
@@ -45,9 +61,12 @@ class Profile:
     resize_mode: str = "squash"
     backbone: str = "mobilenet_v2"
     weights: str = "imagenet"
+    normalisation: str = ""
     num_folds: int = 6
     head_epochs: int = 0
     epochs: int | None = None
+    small_epochs: int = 0
+    small_scale: float = 2 / 3
     trainable_from: str = "all"
     batch_size: int = 32
     accumulation: int = 1
@@ -59,6 +78,7 @@ class Profile:
     ema: float = 0.0
     precision: str = "float32"
     batch_norm: str = "train"
+    deterministic: bool = True
     flip: float = 0.5
     scale: float = 0.1
     shift: float = 0.05
@@ -68,11 +88,13 @@ class Profile:
     erase: float = 0.0
     mixup: float = 0.0
     cutmix: float = 0.0
+    exclusive: bool = True
     mirror_view: bool = True
 
     def to_dict(self):
-        """Plain values for a record."""
+        """Plain values for a record; of a path only the name: a record is published."""
         values = asdict(self)
+        values["weights"], values["backbone"] = Path(self.weights).name, Path(self.backbone).name
         values["image_shape"] = None if self.image_shape is None else list(self.image_shape)
         return values
 
@@ -80,16 +102,25 @@ class Profile:
         """Fill in what `full` leaves to the collection: picture size and epochs.
 
         The shape keeps the median aspect ratio of the pictures (squares where the middle
-        half of them is both upright and wide), a shorter side of at most 288 px and about the
-        pictures' own, in multiples of 32. Epochs follow from the number
-        of pictures: small collections want more rounds.
+        half of them is both upright and wide), in multiples of 32. Its shorter side is one and
+        a half times the pictures' own, because pretrained networks expect objects of some 200 px
+        (on the watercolours, 127 px, worth .01 F2 on frozen features), and at most 288 px.
+        A small collection wants more rounds than a large one. All of them are at the full size
+        unless `small_epochs` says otherwise.
 
         Args:
             heights, widths: int, in pixels, of a sample of the pictures.
             num_pictures: int, of the training table.
 
         Returns:
-            `Profile` without None.
+            `Profile` without None. What was given stays.
+
+        Example:
+            >>> full = get_profile("full")
+            >>> full.for_collection([192] * 9, [127] * 9, 6_078).image_shape
+            (288, 192, 3)
+            >>> full.for_collection([300] * 9, [400] * 9, 109_237).epochs
+            6
         """
         shape, epochs = self.image_shape, self.epochs
         if shape is None:
@@ -97,12 +128,26 @@ class Profile:
             low, middle, high = (ratios[int(len(ratios) * share)] for share in (0.25, 0.5, 0.75))
             ratio = 1.0 if low < 1.0 < high else min(2.0, max(0.5, middle))
             shorter = sorted(min(h, w) for h, w in zip(heights, widths, strict=True))
-            side = min(288.0, shorter[len(shorter) // 2])
+            side = min(MAX_SIDE, ENLARGEMENT * shorter[len(shorter) // 2])
             height, width = side * max(1.0, ratio), side * max(1.0, 1.0 / ratio)
             shape = (max(32, round(height / 32) * 32), max(32, round(width / 32) * 32), 3)
         if epochs is None:
-            epochs = 10 if num_pictures < 20_000 else 6
+            epochs = next(rounds for most, rounds in ROUNDS if num_pictures < most)
         return replace(self, image_shape=shape, epochs=epochs)
+
+    def small_shape(self):
+        """(height, width, 3) of the first `small_epochs`."""
+        return scale_shape(self.image_shape, self.small_scale)
+
+
+def scale_shape(shape, scale):
+    """(height, width, 3) times a factor, in multiples of 32.
+
+    Example:
+        >>> scale_shape((288, 192, 3), 0.67)
+        (192, 128, 3)
+    """
+    return (*(max(32, round(side * scale / 32) * 32) for side in shape[:2]), shape[2])
 
 
 def parameters_as_overrides(epochs, height, width, trainable_from):
@@ -127,12 +172,13 @@ def parameters_as_overrides(epochs, height, width, trainable_from):
 
 _RANGES = {
     **dict.fromkeys(("batch_size", "accumulation", "museum_size", "museum_side"), (1, math.inf)),
-    **dict.fromkeys(("epochs", "head_epochs", "weight_decay"), (0, math.inf)),
+    **dict.fromkeys(("epochs", "small_epochs", "head_epochs", "weight_decay"), (0, math.inf)),
     **dict.fromkeys(("scale", "shift", "rotate", "brightness"), (0, math.inf)),
     **dict.fromkeys(("mixup", "cutmix"), (0, math.inf)),
     **dict.fromkeys(("warmup_fraction", "flip", "contrast", "erase"), (0, 1)),
     **dict.fromkeys(("dropout", "ema"), (0, 0.9999)),
-    "num_folds": (2, math.inf),
+    "small_scale": (0.25, 1),
+    "num_folds": (3, math.inf),
     "learning_rate": (1e-9, math.inf),
 }
 
@@ -164,8 +210,8 @@ _PROFILES = {
         accumulation=8,
         learning_rate=1e-3,
     ),
-    # Found on the watercolours: from block 6 on costs half of all layers and scores as well.
-    "full": Profile(name="full", trainable_from="block_6_expand", learning_rate=5e-4),
+    # The last two stages cost half of all layers and, on the watercolours, score as well.
+    "full": Profile(name="full", trainable_from="late", learning_rate=5e-4),
 }
 
 

@@ -107,12 +107,9 @@ def find_scored_run(runs, tables):
             record = read_record(path)
         except ValueError:  # half a run, or a record of something else
             continue
-        identity = record.get("identity", {})
-        if (
-            record["collection_sha256"] == tables.sha256
-            and identity.get("holdout_fold") is not None
-        ):
-            found.append((record["score"], record["created"], str(folder)))
+        if record["collection_sha256"] == tables.sha256 and "selection" in record:
+            # Chosen by what the validation fold says: the holdout chooses nothing.
+            found.append((record["selection"]["score"], record["created"], str(folder)))
     return Path(max(found)[2]) if found else None
 
 
@@ -182,5 +179,5 @@ def _make_example(profile, tables, out):
 
     data = prepare_collection(profile, out=out)
     # The rows of the comparison of notebook 02: fold 0 is its holdout.
-    train_fold(data, data.workspace / name, 1, holdout_fold=0)
+    train_fold(data, data.workspace / name, 1)
     return data.workspace / name

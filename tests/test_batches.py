@@ -86,6 +86,64 @@ def test_order_depends_on_seed_and_epoch_only():
     assert first.order(4).tolist() != other.order(4).tolist()
 
 
+def run_through(batches):
+    """One epoch as `fit` reads it."""
+    batches.on_epoch_begin()
+    parts = [batches[index] for index in range(len(batches))]
+    batches.on_epoch_end()
+    return parts
+
+
+@pytest.mark.parametrize("mixup", [0.0, 1.0])
+def test_a_later_stage_goes_on_with_order_and_augmentation(prepared, mixup):
+    rows = np.arange(20)
+
+    def stage(first_epoch):
+        return Batches(
+            prepared.train_pictures,
+            rows,
+            Preprocessing((16, 16, 3)),
+            labels=prepared.collection.train.dense(rows),
+            batch_size=8,
+            shuffle=True,
+            augmentation=Augmentation(erase=0.5, mixup=mixup),
+            seed=3,
+            first_epoch=first_epoch,
+        )
+
+    whole = stage(0)
+    epochs = [run_through(whole) for _ in range(3)]
+    later = stage(1)
+    for expected in epochs[1:]:
+        for (images, labels), (own_images, own_labels) in zip(
+            expected, run_through(later), strict=True
+        ):
+            np.testing.assert_array_equal(images, own_images)
+            np.testing.assert_array_equal(labels, own_labels)
+    assert later.epoch == whole.epoch == 3
+    assert not np.array_equal(epochs[0][0][0], epochs[1][0][0])
+
+
+@pytest.mark.parametrize("epochs", [(1, 2), (2, 1)])
+def test_fit_in_two_stages_sees_what_fit_in_one_sees(epochs):
+    rows = np.arange(3, 26)
+
+    def stage(first_epoch):
+        return Batches(
+            Plain(),
+            rows,
+            TINY,
+            labels=rows[:, None],
+            batch_size=7,
+            shuffle=True,
+            first_epoch=first_epoch,
+        )
+
+    whole = rows_by_epoch(stage(0), epochs=3)
+    parts = [rows_by_epoch(stage(0), epochs[0]), rows_by_epoch(stage(epochs[0]), epochs[1])]
+    assert np.concatenate(parts).tolist() == whole.tolist()
+
+
 # Augmentation ---------------------------------------------------------------------------------
 
 

@@ -11,6 +11,8 @@ import pytest
 from imetlib.collection.batches import Batches
 from imetlib.decisions.fbeta import fbeta_samples
 from imetlib.decisions.thresholds import crossfit_threshold, search_threshold
+from imetlib.models.backbones import build_backbone
+from imetlib.models.heads import attach_head, freeze
 from imetlib.scores import Scores
 from imetlib.training import metrics
 from imetlib.training.fit import compile_model, preprocessing_of, train_network
@@ -22,6 +24,11 @@ from imetlib.training.predict import predict_scores
 def rows(prepared):
     """Few rows, so that a fit takes a second: 40 to learn from, 33 to score."""
     return prepared.rows_of_folds(0)[:40], prepared.rows_of_folds(1)[:33]
+
+
+def read_rows(path):
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
 
 
 def score_by_hand(model, prepared, val_rows):
@@ -53,13 +60,15 @@ def test_logged_f2_is_the_f2_of_the_saved_scores(prepared, rows, tmp_path, monke
     )
     profile = dataclasses.replace(prepared.profile, epochs=2, batch_size=12)
     trained = train_network(profile, prepared, train_rows, val_rows, tmp_path, seed=3)
-    with (tmp_path / "history.csv").open(newline="") as file:
-        history = list(csv.DictReader(file))
+    history, timing = (read_rows(tmp_path / name) for name in ("history.csv", "timing.csv"))
     assert list(history[0]) == [
-        "epoch", "loss", "val_loss", "val_f2", "threshold", "learning_rate", "train_seconds",
-        "seconds",
+        "epoch", "loss", "val_loss", "val_f2", "threshold", "learning_rate",
     ]  # fmt: skip
+    # Times stand by themselves: the history must repeat byte for byte.
+    assert list(timing[0]) == ["epoch", "train_seconds", "seconds"]
     assert [row["epoch"] for row in history] == ["0", "1", "2"]
+    assert [row["epoch"] for row in timing] == ["0", "1", "2"]
+    assert all(0 <= float(row["train_seconds"]) <= float(row["seconds"]) for row in timing)
     best = trained.history[trained.best_epoch]
     assert best["val_f2"] == max(row["val_f2"] for row in trained.history)
     assert float(history[trained.best_epoch]["val_f2"]) == best["val_f2"]
@@ -76,7 +85,11 @@ def test_logged_f2_is_the_f2_of_the_saved_scores(prepared, rows, tmp_path, monke
     assert best["threshold"] == pytest.approx(found.threshold, abs=1e-4)
     # Keras takes the batches in their order (the first reads only look at shapes).
     taken = [(epoch, index) for shuffled, epoch, index in asked if shuffled]
-    assert taken[-8:] == [(epoch, index) for epoch in (0, 1) for index in range(4)]
+    # The last four are read after training, to see how fast batches alone are.
+    assert taken[-12:-4] == [(epoch, index) for epoch in (0, 1) for index in range(4)]
+    assert trained.input_rate > 0
+    fastest = min(float(row["train_seconds"]) for row in timing[1:])
+    assert trained.training_rate == pytest.approx(len(train_rows) / fastest)
 
 
 def test_halves_hold_whole_specimens(prepared):
@@ -292,6 +305,7 @@ def test_zero_epochs_leave_the_start(prepared, rows, tmp_path):
     assert trained.best_epoch == 0 and len(trained.history) == 1
     num_classes = prepared.collection.num_classes
     assert trained.trainable_params == 384 * num_classes + num_classes
+    assert trained.training_rate is None and trained.input_rate > 0
 
 
 def test_an_unknown_layer_is_refused_before_anything_is_trained(prepared, rows, tmp_path):
@@ -303,3 +317,93 @@ def test_an_unknown_layer_is_refused_before_anything_is_trained(prepared, rows, 
             tmp_path,
         )
     assert not list(tmp_path.iterdir())
+
+
+# Progressive sizes ----------------------------------------------------------------------------
+
+
+def test_first_epochs_see_small_pictures_and_the_scores_are_of_full_ones(
+    prepared, rows, tmp_path, monkeypatch
+):
+    train_rows, val_rows = rows
+    stages, scored = [], set()
+    original, fit = Batches.__getitem__, keras.Model.fit
+
+    def read(self, index):
+        batch = original(self, index)
+        images = batch[0] if isinstance(batch, tuple) else batch
+        if not self.shuffle:
+            scored.add(images.shape[1:])
+        elif stages:
+            stages[-1][1].append((self.epoch, index, images.shape[1:]))
+        return batch
+
+    def watch_fit(self, batches, **settings):
+        stages.append(((settings["initial_epoch"], settings["epochs"], batches.epoch), []))
+        return fit(self, batches, **settings)
+
+    monkeypatch.setattr(Batches, "__getitem__", read)
+    monkeypatch.setattr(keras.Model, "fit", watch_fit)
+    small, full = (32, 32, 3), (64, 48, 3)
+    profile = dataclasses.replace(
+        prepared.profile, image_shape=full, epochs=2, small_epochs=1, small_scale=0.5, batch_size=20
+    )
+    assert profile.small_shape() == small
+    trained = train_network(profile, prepared, train_rows, val_rows, tmp_path)
+    monkeypatch.undo()
+    (first, small_reads), (second, full_reads) = stages
+    assert first == (0, 1, 0) and second == (1, 2, 1)
+    # Keras reads a batch ahead; the very last reads, after `fit`, are of the small size again.
+    assert {shape for *_, shape in small_reads} == {small}
+    assert {shape for *_, shape in full_reads[:-2]} == {full}
+    assert {read[:2] for read in small_reads} >= {(0, 0), (0, 1)}
+    assert {read[:2] for read in full_reads} >= {(1, 0), (1, 1)}
+    # Scoring: always at the full size, from epoch 0 on.
+    assert scored == {full}
+    again = score_by_hand_at(full, trained.model, prepared, val_rows)
+    np.testing.assert_allclose(again.logits, trained.val_scores.logits, atol=1e-4)
+    # One schedule over both sizes: updates go on where the small epochs ended.
+    rates = [row["learning_rate"] for row in trained.history[1:]]
+    assert rates[0] > rates[1] and len(trained.history) == 3
+
+
+def score_by_hand_at(shape, model, prepared, val_rows):
+    profile = dataclasses.replace(prepared.profile, image_shape=shape)
+    return score_by_hand(model, dataclasses.replace(prepared, profile=profile), val_rows)
+
+
+def test_small_pictures_that_are_too_small_are_refused_before_any_work(prepared, rows, tmp_path):
+    profile = dataclasses.replace(
+        prepared.profile, backbone="xception", image_shape=(96, 96, 3), epochs=2, small_epochs=1
+    )
+    with pytest.raises(ValueError, match=r"at least 71 x 71 pixels.*\(64, 64, 3\)"):
+        train_network(profile, prepared, *rows, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+# Late layers ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "last_frozen", "first"),
+    [
+        ("small_convnet", "stage3_conv2_relu", "stage4_conv1"),
+        ("mobilenet_v2", "block_6_expand_relu", "block_6_pad"),
+    ],
+)
+def test_late_layers_are_those_after_the_map_of_stride_8(name, last_frozen, first):
+    model = attach_head(build_backbone(name, (64, 64, 3)), 5)
+    freeze(model, "late")
+    learning = [layer.name for layer in model.layers if layer.trainable]
+    frozen = [layer.name for layer in model.layers if not layer.trainable]
+    assert learning[0] == first and frozen[-1] == last_frozen
+    assert [*frozen, *learning] == [layer.name for layer in model.layers]
+    assert model.get_layer(last_frozen).output.shape[1:3] == (8, 8)
+
+
+def test_late_layers_of_an_unknown_model_are_not_guessed():
+    inputs = keras.Input((32, 32, 3))
+    backbone = keras.Model(inputs, keras.layers.Conv2D(4, 3)(inputs), name="own")
+    model = attach_head(backbone, 5)
+    with pytest.raises(ValueError, match="stages of own are late is not known"):
+        freeze(model, "late")

@@ -15,10 +15,14 @@ from nbformat.v4 import new_code_cell, new_notebook
 
 from imetlib.__main__ import build_parser, main
 from imetlib.collection import prepared
+from imetlib.collection.tables import read_collection
+from imetlib.delivery import audit_run as audit_module
+from imetlib.delivery.audit import Finding
+from imetlib.delivery.records import new_record, write_record
 from imetlib.demo import score_submission
 from imetlib.scores import Scores
 
-COMMANDS = ("museum", "check", "folds", "run", "predict", "verify", "demo")
+COMMANDS = ("museum", "check", "folds", "run", "predict", "verify", "audit", "repeat", "demo")
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +78,10 @@ def test_commands_are_listed():
     assert all(f" {command} " in text for command in COMMANDS)
 
 
-@pytest.mark.parametrize("call", [[], ["paint"], ["folds"], ["run", "01", "--profile", "slow"]])
+@pytest.mark.parametrize(
+    "call",
+    [[], ["paint"], ["folds"], ["run", "01", "--profile", "slow"], ["audit", "runs/x"], ["repeat"]],
+)
 def test_a_call_that_cannot_be_parsed_ends_with_2(call):
     with pytest.raises(SystemExit, match="2"):
         main(call)
@@ -254,6 +261,118 @@ def test_predict_wants_a_folder_with_pictures(stub_run, tmp_path, capsys):
     assert main(["predict", str(tmp_path / "none"), "--run", "runs/x"]) == 2
     assert main(["predict", str(tmp_path), "--run", "runs/x"]) == 2
     assert "holds no pictures" in capsys.readouterr().err
+
+
+# audit, repeat ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def run_folder(drawn, tmp_path):
+    """A run folder with a record, of the drawn museum, and nothing else."""
+    folder = tmp_path / "runs" / "tiny"
+    record = new_record(
+        "tiny",
+        profile="full",
+        seed=0,
+        split="val fold 1",
+        image_shape=(32, 32, 3),
+        collection_sha256=read_collection(drawn, require_pictures=False).sha256,
+        score=0.5,
+        constant_score=0.4,
+        num_samples=30,
+        parameters={"num_folds": 4, "image_shape": [32, 32, 3]},
+    )
+    write_record(folder, record)
+    return folder
+
+
+@pytest.fixture
+def findings(monkeypatch):
+    """What the audit finds, to be filled by a test; it notes what it was asked."""
+    found, asked = [], []
+
+    def audit_run(folder, collection):
+        asked.append((folder, collection.root.name))
+        return found
+
+    monkeypatch.setattr(audit_module, "audit_run", audit_run)
+    return found, asked
+
+
+def test_audit_of_a_sound_run(drawn, run_folder, findings, capsys):
+    call = ["audit", str(run_folder), "--collection", str(drawn)]
+    assert main(call) == 0
+    assert capsys.readouterr().out == "tiny: errors: 0, warnings: 0\n"
+    assert main([*call, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"run": "tiny", "findings": []}
+    assert findings[1] == [(str(run_folder), drawn.name)] * 2
+
+
+def test_audit_lists_every_finding_and_warnings_pass(drawn, run_folder, findings, capsys):
+    call = ["audit", str(run_folder), "--collection", str(drawn)]
+    findings[0].append(Finding("floor", "warning", "nothing was learned"))
+    assert main(call) == 0
+    findings[0].append(Finding("metric", "error", "0.5 is the F2 micro"))
+    assert main(call) == 1
+    assert capsys.readouterr().out.splitlines()[-3:] == [
+        "warning, floor: nothing was learned",
+        "error, metric: 0.5 is the F2 micro",
+        "tiny: errors: 1, warnings: 1",
+    ]
+    assert main([*call, "--json"]) == 1
+    listed = json.loads(capsys.readouterr().out)["findings"]
+    assert listed[1] == {"rule": "metric", "severity": "error", "message": "0.5 is the F2 micro"}
+
+
+def test_audit_computes_and_does_not_believe(drawn, run_folder, tmp_path, capsys):
+    call = ["audit", str(run_folder), "--collection", str(drawn)]
+    assert main(call) == 1
+    assert "error, record: no folds-4.csv in the run folder" in capsys.readouterr().out
+    other = tmp_path / "other"
+    assert main(["museum", str(other), "--size", "200", "--seed", "4", "--image-size", "32"]) == 0
+    assert main([*call[:-1], str(other)]) == 1
+    assert "made on other tables than other" in capsys.readouterr().out
+    assert main(["audit", str(tmp_path), "--collection", str(drawn)]) == 2
+    assert "no such record" in capsys.readouterr().err
+    assert main([*call[:-1], str(tmp_path / "none")]) == 2
+
+
+@pytest.fixture
+def stub_repeat(monkeypatch):
+    """Training again, in place of hours; returns the figures that will differ."""
+    changed, asked = {}, []
+
+    def repeat_run(record, collection, out, *, verbose):
+        asked.append((record, collection, out))
+        if record == "runs/foreign":
+            raise ValueError("museum is not the collection that foreign was made on")
+        return types.SimpleNamespace(record={"run": "tiny", "score": 0.51234}, changed=changed)
+
+    module = types.ModuleType("imetlib.training.repeat")
+    module.repeat_run = repeat_run
+    monkeypatch.setitem(sys.modules, "imetlib.training", types.ModuleType("imetlib.training"))
+    monkeypatch.setitem(sys.modules, "imetlib.training.repeat", module)
+    return changed, asked
+
+
+def test_repeat_says_whether_every_figure_is_the_same(stub_repeat, capsys):
+    changed, asked = stub_repeat
+    assert main(["repeat", "runs/tiny"]) == 0
+    assert capsys.readouterr().out == "tiny: F2 0.5123, every figure is the same\n"
+    changed["best_epoch"] = (3, 4)
+    assert main(["repeat", "runs/tiny", "--collection", "museum", "--out", "again"]) == 1
+    assert capsys.readouterr().out.splitlines() == [
+        "best_epoch: recorded 3, repeated 4",
+        "tiny: F2 0.5123, figures differ",
+    ]
+    assert asked == [("runs/tiny", "", ""), ("runs/tiny", "museum", "again")]
+
+
+def test_repeat_of_what_is_not_there_is_a_bad_call(stub_repeat, capsys):
+    assert main(["repeat", "runs/foreign"]) == 2
+    assert capsys.readouterr().err == (
+        "imetlib repeat: museum is not the collection that foreign was made on\n"
+    )
 
 
 # demo -------------------------------------------------------------------------------------------

@@ -2,10 +2,15 @@
 
 from dataclasses import replace
 
+import keras
+import numpy as np
 import pytest
 
+from imetlib.collection.prepared import with_settings
 from imetlib.delivery.records import compare_records
-from imetlib.profiles import get_profile
+from imetlib.profiles import PROFILE_NAMES, get_profile
+from imetlib.scores import load_scores
+from imetlib.training import members as module
 from imetlib.training.load import load_run
 from imetlib.training.members import (
     COMPARED,
@@ -32,10 +37,21 @@ def test_defaults_and_words():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("resnet:network", "backbone:method, of mobilenet_v2, xception, small_convnet"),
+        ("resnet:network", "Unknown backbone 'resnet'. Known: mobilenet_v2, xception, small_conv"),
         ("small_convnet", "Received: 'small_convnet'"),
         ("small_convnet:svm", "network, ridge, kernel"),
         ("small_convnet:network small_convnet:network", "twice"),
+        ("small_convnet:network@64x64 small_convnet:network@64x64", "twice"),
+        ("small_convnet:network@64", "HEIGHTxWIDTH.*Received: 'small_convnet:network@64'"),
+        ("small_convnet:network@64x", "Received: 'small_convnet:network@64x'"),
+        ("small_convnet:network@0x64", r"at least 16 x 16.*\(0, 64, 3\)"),
+        (
+            "small_convnet:network@64x15",
+            r"small_convnet takes pictures of at least 16.*\(64, 15, 3\)",
+        ),
+        # Also the profile's own size, where a member names none.
+        ("xception:network", r"xception takes pictures of at least 71 x 71.*\(48, 48, 3\)"),
+        ("small_convnet:network xception:network@70x96", r"at least 71.*\(70, 96, 3\)"),
         ("mobilenet_v2:kernel", "needs pretrained weights"),
     ],
 )
@@ -58,8 +74,28 @@ def test_a_layer_name_belongs_to_one_backbone(prepared):
     assert with_member(data, Member("mobilenet_v2", "network")).profile.trainable_from == (
         "block_6_expand"
     )
-    assert with_member(data, Member("xception", "network")).profile.trainable_from == "all"
-    assert with_member(data, Member("small_convnet", "network")).profile.weights == ""
+    # Of another backbone the same part learns, by its own names.
+    xception = with_member(data, Member("xception", "network", (96, 96))).profile
+    assert xception.trainable_from == "late" and xception.weights == "imagenet"
+    for kept in ("all", "head", "late"):
+        other = with_settings(data, trainable_from=kept)
+        changed = with_member(other, Member("xception", "network", (96, 96)))
+        assert changed.profile.trainable_from == kept
+    with pytest.raises(ValueError, match="at least 71 x 71"):
+        with_member(data, Member("xception", "network"))
+
+
+@pytest.mark.parametrize("trainable_from", ["late", "all", "block_6_expand"])
+def test_a_random_start_learns_in_all_layers(prepared, trainable_from):
+    data = replace(prepared, profile=get_profile("full", image_shape=(32, 32, 3)))
+    data = with_settings(data, num_folds=6, trainable_from=trainable_from)
+    profile = with_member(data, Member("small_convnet", "network")).profile
+    assert (profile.weights, profile.trainable_from) == ("", "all")
+
+
+def test_only_the_head_learns_where_that_is_asked_for(prepared):
+    data = with_settings(prepared, trainable_from="head")
+    assert with_member(data, Member("small_convnet", "network")).profile.trainable_from == "head"
 
 
 def test_fast_is_quiet_and_batch_runs_have_lines(monkeypatch):
@@ -71,12 +107,110 @@ def test_fast_is_quiet_and_batch_runs_have_lines(monkeypatch):
     assert (verbosity(FAST), verbosity(full)) == (0, 1)
 
 
-def test_compared_on_the_holdout_and_joined_on_all_folds(prepared, tmp_path):
-    members = parse_members("small_convnet:network", FAST, COMPARED)
-    records = compare_members(prepared, members, tmp_path / "comparison")
-    table = compare_records(records, columns=["interval"])
-    assert table["num_samples"].tolist() == [len(prepared.rows_of_folds(0))]
-    record = train_members(prepared, members, tmp_path / "submission")
+@pytest.mark.parametrize("name", PROFILE_NAMES)
+@pytest.mark.parametrize("defaults", [COMPARED, SUBMITTED], ids=["compared", "submitted"])
+def test_defaults_are_well_formed(name, defaults, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "find_weights", lambda *arguments: None)
+    weights = str(tmp_path / "museum.weights.h5") if name == "fast" else "imagenet"
+    profile = get_profile(name, weights=weights)
+    members = parse_members("", profile, defaults)
+    assert len({member.name for member in members}) == len(members) >= 1
+
+
+# Sizes and files ------------------------------------------------------------------------------
+
+
+def test_a_member_has_a_size_of_its_own():
+    text = "small_convnet:network small_convnet:network@64x48 mobilenet_v2:network@96x64"
+    members = parse_members(text, FAST, COMPARED)
+    assert [member.size for member in members] == [None, (64, 48), (96, 64)]
+    assert [member.name for member in members] == [
+        "small_convnet-network", "small_convnet-network-64x48", "mobilenet_v2-network-96x64",
+    ]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def own_file(tmp_path_factory):
+    """A network of the user's own, fixed to 32 x 48 pixels."""
+    path = tmp_path_factory.mktemp("elsewhere") / "own_net.v2.keras"
+    inputs = keras.Input((32, 48, 3))
+    keras.Model(inputs, keras.layers.Conv2D(4, 3, strides=2)(inputs)).save(path)
+    return path
+
+
+def test_a_member_may_be_a_file(own_file):
+    profile = replace(FAST, normalisation="unit")
+    (member,) = parse_members(f"{own_file}:network@32x48", profile, COMPARED)
+    assert member == Member(str(own_file), "network", (32, 48))
+    assert member.name == "own_net.v2-network-32x48"
+    with pytest.raises(ValueError, match=r"fixed to pictures of height and width \(32, 48\)"):
+        parse_members(f"{own_file}:network@48x48", profile, COMPARED)
+    with pytest.raises(FileNotFoundError, match=r"No model file at .*none\.keras"):
+        parse_members(f"{own_file.with_name('none.keras')}:network", profile, COMPARED)
+
+
+def test_another_size_gets_its_own_cache(prepared):
+    wide = with_settings(prepared, image_shape=(32, 64, 3))
+    assert wide.train_pictures is prepared.train_pictures
+    small = with_settings(prepared, image_shape=(16, 32, 3))
+    assert small.profile.image_shape == (16, 32, 3) and small.profile.epochs == 1
+    for mine, other in (
+        (small.train_pictures, prepared.train_pictures),
+        (small.test_pictures, prepared.test_pictures),
+    ):
+        assert mine.ids.tolist() == other.ids.tolist()
+        assert min(mine.read(0).shape[:2]) == 16 < min(other.read(0).shape[:2])
+    assert (prepared.workspace / "pictures-train-16px").is_dir()
+    assert small.folds is prepared.folds and small.workspace == prepared.workspace
+    # The collection that was given is as it was.
+    assert prepared.profile.image_shape == (32, 32, 3)
+
+
+def test_folds_belong_to_the_collection(prepared):
+    with pytest.raises(ValueError, match=r"Folds stay: 3\. Received: num_folds=4"):
+        with_settings(prepared, num_folds=4)
+    assert with_settings(prepared, num_folds=3).profile == prepared.profile
+
+
+# Trained --------------------------------------------------------------------------------------
+
+
+def test_compared_on_the_holdout(prepared, tmp_path, monkeypatch):
+    members = parse_members("small_convnet:network small_convnet:network@16x24", FAST, COMPARED)
+    data = with_settings(prepared, trainable_from="late", batch_size=100)
+    records = compare_members(data, members, tmp_path)
+    assert [record["run"] for record in records] == [member.name for member in members]
+    assert [record["image_shape"] for record in records] == [[32, 32, 3], [16, 24, 3]]
+    table = compare_records(records, columns=["interval"], allow=["image_shape"])
+    assert table["num_samples"].tolist() == [len(prepared.rows_of_folds(0))] * 2
+    for record in records:
+        # From scratch all layers learn, whatever the profile says of pretrained ones.
+        statistics = 2 * 2 * (24 + 48 + 96 + 192)
+        assert record["trainable_params"] == record["num_params"] - statistics
+        assert record["parameters"]["trainable_from"] == "all"
+    assert records[0]["macs"] > records[1]["macs"] > 0
+
+
+def test_every_member_is_checked_before_the_first_is_trained(prepared, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "train_fold", None)
+    members = [Member("small_convnet", "network"), Member("xception", "network")]
+    for train in (compare_members, train_members):
+        with pytest.raises(ValueError, match="at least 71 x 71"):
+            train(prepared, members, tmp_path / "runs")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_joined_on_all_folds(prepared, tmp_path, monkeypatch):
+    """Of a profile whose own backbone has no weights here: no member needs them."""
+    monkeypatch.setenv("IMETLIB_WEIGHTS", str(tmp_path / "none"))
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "none"))
+    data = with_settings(prepared, epochs=0, backbone="mobilenet_v2", weights="imagenet")
+    members = parse_members("small_convnet:network", data.profile, SUBMITTED)
+    record = train_members(data, members, tmp_path / "submission")
     assert record["members"] == ["small_convnet-network"]
-    assert record["num_samples"] == len(prepared.folds)
-    assert len(load_run(tmp_path / "submission").members) == 3
+    assert record["num_samples"] == len(prepared.rows_of_folds(0))
+    assert record["selection"]["num_samples"] == len(prepared.rows_of_folds(1, 2))
+    scores = load_scores(tmp_path / "submission/scores-oof.npz")
+    inner = prepared.collection.train.ids[prepared.folds != 0]
+    np.testing.assert_array_equal(scores.ids, inner)
+    assert len(load_run(tmp_path / "submission").members) == 2

@@ -1,5 +1,6 @@
 """Settings: three profiles, overrides by name, sizes and epochs from the collection."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -44,6 +45,11 @@ def test_overrides_replace_and_none_leaves():
         ({"precision": "float16"}, "one of float32, mixed_bfloat16"),
         ({"resize_mode": "fit"}, "one of squash, pad, crop"),
         ({"num_folds": 1}, "num_folds=1"),
+        # Fold 0 is the holdout: two folds leave nothing to choose by.
+        ({"num_folds": 2}, "`num_folds` must be from 3 to inf. Received: num_folds=2"),
+        ({"small_epochs": -1}, "small_epochs=-1"),
+        ({"small_scale": 0.2}, r"small_scale=0\.2"),
+        ({"small_scale": 1.5}, r"small_scale=1\.5"),
         ({"batch_size": 0}, "batch_size=0"),
         ({"learning_rate": 0.0}, r"learning_rate=0\.0"),
         ({"learning_rate": float("nan")}, "learning_rate=nan"),
@@ -75,8 +81,8 @@ def test_full_takes_its_size_from_the_pictures():
     # As many upright as wide ones: a square.
     mixed = np.where(np.arange(100) % 2, 300, 450)
     assert for_sizes(mixed, 750 - mixed).image_shape == (288, 288, 3)
-    # Never many more pixels than the pictures have, nor a strip.
-    assert max(for_sizes(np.full(10, 100), np.full(10, 100)).image_shape) <= 128
+    # One and a half times the pictures' own side and not more, nor a strip.
+    assert for_sizes(np.full(10, 100), np.full(10, 100)).image_shape == (160, 160, 3)
     assert for_sizes(np.full(10, 7531), np.full(10, 300)).image_shape == (576, 288, 3)
 
 
@@ -85,7 +91,72 @@ def test_large_collections_take_fewer_epochs_whatever_the_sample():
     assert for_sizes(sides, sides, 109_237).epochs < for_sizes(sides, sides, 5000).epochs
 
 
-def test_what_is_set_stays():
-    sides = np.full(100, 300)
-    profile = get_profile("full", image_shape=(64, 64, 3), epochs=3)
-    assert profile.for_collection(sides, sides, 100) == profile
+@pytest.mark.parametrize(
+    ("num_pictures", "size", "shape", "epochs", "small_epochs"),
+    [
+        (6_078, (192, 127), (288, 192, 3), 12, 9),
+        (109_237, (300, 300), (288, 288, 3), 6, 4),
+        (1_999, (300, 300), (288, 288, 3), 20, 14),
+        (2_000, (300, 300), (288, 288, 3), 12, 9),
+        (19_999, (300, 300), (288, 288, 3), 12, 9),
+        (20_000, (300, 300), (288, 288, 3), 6, 4),
+    ],
+)
+def test_rounds_and_size_of_known_collections(num_pictures, size, shape, epochs, small_epochs):
+    height, width = (np.full(400, side) for side in size)
+    profile = for_sizes(height, width, num_pictures)
+    assert profile.image_shape == shape
+    assert (profile.epochs, profile.small_epochs) == (epochs, small_epochs)
+
+
+@pytest.mark.parametrize(
+    ("given", "filled"),
+    [
+        ({}, {"image_shape": (288, 192, 3), "epochs": 12, "small_epochs": 9}),
+        ({"image_shape": (64, 96, 3)}, {"epochs": 12, "small_epochs": 9}),
+        # Who counts the epochs decides their sizes too.
+        ({"epochs": 3}, {"image_shape": (288, 192, 3), "small_epochs": 0}),
+        ({"epochs": 0}, {"image_shape": (288, 192, 3), "small_epochs": 0}),
+        ({"small_epochs": 2}, {"image_shape": (288, 192, 3), "epochs": 12}),
+        ({"small_epochs": 0}, {"image_shape": (288, 192, 3), "epochs": 12}),
+        ({"epochs": 5, "small_epochs": 2}, {"image_shape": (288, 192, 3)}),
+        ({"image_shape": (64, 64, 3), "epochs": 3}, {"small_epochs": 0}),
+        ({"image_shape": (64, 64, 3), "epochs": 5, "small_epochs": 1}, {}),
+    ],
+)
+def test_what_is_set_stays(given, filled):
+    profile = get_profile("full", **given)
+    expected = dataclasses.replace(profile, **filled)
+    assert profile.for_collection(np.full(9, 192), np.full(9, 127), 6_078) == expected
+
+
+@pytest.mark.parametrize(
+    ("shape", "scale", "small"),
+    [
+        ((288, 192, 3), 2 / 3, (192, 128, 3)),
+        ((288, 288, 3), 2 / 3, (192, 192, 3)),
+        ((64, 48, 3), 0.5, (32, 32, 3)),
+        ((48, 48, 3), 1.0, (48, 48, 3)),  # never larger than the full size
+        ((24, 64, 3), 0.25, (24, 32, 3)),
+    ],
+)
+def test_small_pictures_are_multiples_of_32(shape, scale, small):
+    assert get_profile("fast", image_shape=shape, small_scale=scale).small_shape() == small
+
+
+def test_a_record_names_files_without_their_folders(tmp_path):
+    profile = get_profile(
+        "fast",
+        backbone=str(tmp_path / "own.keras"),
+        weights=str(tmp_path / "own.weights.h5"),
+        normalisation="unit",
+    )
+    settings = profile.to_dict()
+    assert (settings["backbone"], settings["weights"]) == ("own.keras", "own.weights.h5")
+    assert str(tmp_path) not in json.dumps(settings)
+
+
+@pytest.mark.parametrize("name", PROFILE_NAMES)
+def test_runs_repeat_unless_asked_otherwise(name):
+    assert get_profile(name).deterministic
+    assert not get_profile(name, deterministic=False).deterministic

@@ -18,7 +18,7 @@ def museum(tmp_path_factory):
     return read_collection(folder)
 
 
-def write_run(folder, tables, rows, *, split="val", score=0.3, holdout_fold=0, **changes):
+def write_run(folder, tables, rows, *, split="val", score=0.3, selection=0.3, **changes):
     folder.mkdir(parents=True)
     logits = np.random.default_rng(0).normal(size=(len(rows), tables.num_classes))
     scores = Scores(tables.train.ids[rows], logits.astype(np.float32), tables.class_names)
@@ -33,8 +33,9 @@ def write_run(folder, tables, rows, *, split="val", score=0.3, holdout_fold=0, *
         "constant_score": 0.2,
         "num_samples": len(rows),
         "parameters": {"num_folds": 4},
-        "identity": {"holdout_fold": holdout_fold},
     }
+    if selection is not None:  # a search over settings leaves the holdout alone
+        entries["selection"] = {"split": "val fold 1", "score": selection}
     write_record(folder, new_record(folder.name, **{**entries, **changes}))
     return folder
 
@@ -51,9 +52,12 @@ def test_rows_keep_their_labels_and_specimens(museum, tmp_path):
 def test_out_of_fold_scores_come_with_their_folds(museum, tmp_path):
     folds = make_folds(museum.train, 4, specimens=museum.specimens)
     write_folds(tmp_path / "folds-4.csv", museum.train.ids, folds)
-    rows = np.random.default_rng(0).permutation(len(museum.train))
+    # The rows of the holdout, fold 0, are never among them.
+    rows = np.random.default_rng(0).permutation(np.flatnonzero(folds != 0))
     folder = write_run(tmp_path / "submission" / "member", museum, rows, split="oof")
-    assert (read_scored_rows(folder, museum).groups == folds[rows]).all()
+    scored = read_scored_rows(folder, museum)
+    assert (scored.groups == folds[rows]).all() and set(scored.groups) == {1, 2, 3}
+    assert (scored.labels.dense() == museum.train.dense(rows)).all()
 
 
 def test_no_specimen_stands_in_both_halves(museum, tmp_path):
@@ -67,11 +71,14 @@ def test_no_specimen_stands_in_both_halves(museum, tmp_path):
 def test_the_best_comparison_run_of_this_collection_is_found(museum, tmp_path):
     rows = np.arange(10)
     assert find_scored_run(tmp_path, museum) is None
-    write_run(tmp_path / "a" / "weak", museum, rows, score=0.3)
-    best = write_run(tmp_path / "a" / "strong", museum, rows, score=0.4)
-    write_run(tmp_path / "a" / "other", museum, rows, score=0.9, collection_sha256="0")
-    write_run(tmp_path / "b" / "fold0", museum, rows, score=0.9, holdout_fold=None)
-    write_run(tmp_path / "b" / "example-0", museum, rows, score=0.9)
+    # What chose decides; the score of the holdout chooses nothing.
+    write_run(tmp_path / "a" / "weak", museum, rows, score=0.9, selection=0.3)
+    best = write_run(tmp_path / "a" / "strong", museum, rows, score=0.2, selection=0.4)
+    other = {"selection": 0.9, "collection_sha256": "0"}
+    write_run(tmp_path / "a" / "other", museum, rows, **other)
+    write_run(tmp_path / "b" / "trial", museum, rows, score=0.9, selection=None)
+    write_run(tmp_path / "b" / "example-0", museum, rows, selection=0.9)
+    write_run(tmp_path / "b" / "whole", museum, rows, split="oof", selection=0.9)
     assert find_scored_run(tmp_path, museum) == best
 
 

@@ -29,6 +29,7 @@ class Batches(keras.utils.PyDataset):
         augmentation: `Augmentation` or None.
         flip: mirror every picture (the second view of test time).
         seed: int >= 0.
+        first_epoch: int >= 0. Where order and augmentation go on, in a later stage of one run.
         workers: threads that share the pictures of a batch; 0 or 1: the caller's thread reads.
 
     Returns of `batches[i]`:
@@ -48,6 +49,7 @@ class Batches(keras.utils.PyDataset):
         augmentation=None,
         flip=False,
         seed=0,
+        first_epoch=0,
         workers=2,
     ):
         # Not Keras's own workers: on jax and torch `fit` stops them once to build the model, and
@@ -68,7 +70,7 @@ class Batches(keras.utils.PyDataset):
         self.pictures, self.labels, self.preprocessing = pictures, labels, preprocessing
         self.batch_size, self.shuffle, self.augmentation = batch_size, shuffle, augmentation
         self.flip, self.seed = flip, seed
-        self.epoch, self._complete = 0, False
+        self.epoch, self._complete = first_epoch, False
 
     def __len__(self):
         return -(-len(self.rows) // self.batch_size)

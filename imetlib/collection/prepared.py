@@ -1,7 +1,7 @@
 """A collection ready for training: tables, folds and caches of shrunk pictures."""
 
 import contextlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -102,21 +102,49 @@ def prepare_collection(profile, collection="", out="", *, progress=False):
     else:
         folds = make_folds(read.train, profile.num_folds, specimens=read.specimens, seed=FOLDS_SEED)
         write_folds(fold_file, read.train.ids, folds)
+    caches = _build_caches(read, profile, workspace, progress)
+    return PreparedCollection(root.name, read, profile, *caches, folds, workspace)
+
+
+def with_settings(data, **settings):
+    """The same collection and folds under other settings; other sizes get their own cache.
+
+    Args:
+        data: `PreparedCollection`.
+        **settings: fields of `Profile`, `num_folds` excepted.
+
+    Returns:
+        `PreparedCollection`.
+
+    Raises:
+        ValueError: `num_folds` would change: folds belong to the collection.
+    """
+    profile = replace(data.profile, **settings)
+    if profile.num_folds != data.profile.num_folds:
+        raise ValueError(
+            f"Folds stay: {data.profile.num_folds}. Received: num_folds={profile.num_folds}"
+        )
+    caches = (data.train_pictures, data.test_pictures)
+    if min(profile.image_shape[:2]) != min(data.profile.image_shape[:2]):
+        caches = _build_caches(data.collection, profile, data.workspace, False)
+    return replace(data, profile=profile, train_pictures=caches[0], test_pictures=caches[1])
+
+
+def _build_caches(collection, profile, workspace, progress):
+    """Caches of the training and the test pictures; None for a split without pictures."""
     side = min(profile.image_shape[:2])
     caches = {
         split: build_cache(
-            read,
+            collection,
             split,
             workspace / f"pictures-{split}-{side}px",
             min_side=side,
             progress=progress,
         )
         for split in ("train", "test")
-        if split == "train" or len(read.test_ids)
+        if split == "train" or len(collection.test_ids)
     }
-    return PreparedCollection(
-        root.name, read, profile, caches["train"], caches.get("test"), folds, workspace
-    )
+    return caches["train"], caches.get("test")
 
 
 def _picture_sizes(collection):

@@ -1,140 +1,84 @@
-"""Backbones: one table with builder, normalisation, weights file and feature maps."""
+"""Backbones: from uint8 pictures to feature maps, with the weights and input that fit."""
 
 import hashlib
 import warnings
-from collections.abc import Callable
-from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import keras
 
-from imetlib.models.small_convnet import SmallConvNet
+from imetlib.models.backbone_table import (
+    BACKBONES,
+    NORMALISATION_OF_WEIGHTS,
+    NORMALISATIONS,
+    Backbone,
+    normalisation_layer,
+    row_of_model,
+)
 from imetlib.paths import search_weights
 
-_IMAGENET_MEAN = (123.675, 116.28, 103.53)
-_IMAGENET_STD = (58.395, 57.12, 57.375)
 
-
-@dataclass(frozen=True)
-class Backbone:
-    """What is known of a backbone before it is built.
+def backbone_row(name) -> Backbone:
+    """What is known of a backbone, without building it.
 
     Args:
-        builder: function of `keras.applications` or of the same form.
-        normalisation: "tf" for x / 127.5 - 1, "torch" for (x / 255 - mean) / std of
-            ImageNet, "unit" for x / 255: what the stock weights want.
-        image_size: side in pixels that the stock weights were trained with.
-        weights_name: name of the stock file without top; "" where there is none.
-        feature_maps: layer names by the stride of their map, for heads on earlier maps.
-        channels: of the last map.
-        pooled_layers: layers whose pooled maps the kernel head sees together. Earlier maps
-            hold what an object's style and page look like, later ones what it is.
-        grid_layers: early layers of which it also sees the means of 3 x 2 parts of the map:
-            where on the picture something is.
-    """
-
-    builder: Callable[..., keras.Model]
-    normalisation: str
-    image_size: int
-    weights_name: str
-    channels: int
-    feature_maps: dict[int, str]
-    pooled_layers: tuple[str, ...]
-    grid_layers: tuple[str, ...] = ()
-
-
-BACKBONES = {
-    "mobilenet_v2": Backbone(
-        builder=keras.applications.MobileNetV2,
-        normalisation="tf",
-        image_size=224,
-        weights_name="mobilenet_v2_weights_tf_dim_ordering_tf_kernels_1.0_224_no_top.h5",
-        channels=1280,
-        feature_maps={8: "block_6_expand_relu", 16: "block_13_expand_relu", 32: "out_relu"},
-        pooled_layers=(
-            "block_3_expand_relu",
-            "block_6_expand_relu",
-            "block_10_expand_relu",
-            "block_13_expand_relu",
-            "block_16_expand_relu",
-            "out_relu",
-        ),
-        grid_layers=(
-            "block_1_expand_relu",
-            "block_3_expand_relu",
-            "block_6_expand_relu",
-            "block_10_expand_relu",
-        ),
-    ),
-    "xception": Backbone(
-        builder=keras.applications.Xception,
-        normalisation="tf",
-        image_size=299,
-        weights_name="xception_weights_tf_dim_ordering_tf_kernels_notop.h5",
-        channels=2048,
-        feature_maps={
-            8: "block4_sepconv2_bn",
-            16: "block13_sepconv2_bn",
-            32: "block14_sepconv2_act",
-        },
-        pooled_layers=(
-            "block4_sepconv1_act",
-            "block8_sepconv1_act",
-            "block13_sepconv2_act",
-            "block14_sepconv2_act",
-        ),
-        grid_layers=("block2_sepconv2_act", "block3_sepconv2_act", "block4_sepconv1_act"),
-    ),
-    "small_convnet": Backbone(
-        builder=SmallConvNet,
-        normalisation="unit",
-        image_size=64,
-        weights_name="",
-        channels=192,
-        feature_maps={4: "stage2_conv2_relu", 8: "stage3_conv2_relu", 16: "stage4_conv2_relu"},
-        pooled_layers=("stage3_conv2_relu", "stage4_conv2_relu"),
-    ),
-}
-
-# Weights files whose own training used another input than the backbone's stock weights.
-NORMALISATION_OF_WEIGHTS = {
-    "eff2015db9b288efcfee8e7cf80e9b3fab42d188c4fd16795f4f94a0e5f1f678": "torch",
-    "912061887db6c21ce5d34c98dc5987eb6727aa5618118e3cd398d8c34bb26539": "tf",
-}
-
-
-def normalisation_layer(kind, *, name="normalisation"):
-    """Layer from uint8 pixels to what a backbone's weights expect, in float32.
-
-    Args:
-        kind: "tf", "torch" or "unit" (see `Backbone`).
-        name: name of the layer.
+        name: key of `BACKBONES`, or path of a `.keras` file, which is opened in Keras's safe
+            mode; its row has no stock weights and no normalisation, and one map, the output.
 
     Returns:
-        `keras.layers.Normalization` with fixed mean and variance, no weights.
+        `Backbone`.
+
+    Raises:
+        ValueError: unknown name, or a model that is no backbone.
+        FileNotFoundError: no such file.
     """
-    mean_and_std = {
-        "tf": ((127.5,) * 3, (127.5,) * 3),
-        "torch": (_IMAGENET_MEAN, _IMAGENET_STD),
-        "unit": ((0.0,) * 3, (255.0,) * 3),
-    }
-    if kind not in mean_and_std:
+    if isinstance(name, keras.Model):
+        return row_of_model(_open_model(name))
+    if str(name).endswith(".keras"):
+        path = Path(name).expanduser()
+        return _row_of_file(path, path.stat().st_mtime_ns if path.is_file() else None)
+    if name not in BACKBONES:
         raise ValueError(
-            f"Unknown normalisation {kind!r}. Known: {', '.join(sorted(mean_and_std))}"
+            f"Unknown backbone {name!r}. Known: {', '.join(BACKBONES)}, or the path of a "
+            ".keras file"
         )
-    mean, std = mean_and_std[kind]
-    return keras.layers.Normalization(
-        mean=list(mean), variance=[value**2 for value in std], dtype="float32", name=name
-    )
+    return BACKBONES[name]
+
+
+def check_image_shape(name, image_shape):
+    """Refuse a picture size that a backbone cannot take, before any work.
+
+    Args:
+        name: see `backbone_row`.
+        image_shape: (height, width, 3); an open side, None, passes any minimum.
+
+    Raises:
+        ValueError: a side below the backbone's minimum, or other sides than those that a
+            model file is fixed to.
+    """
+    row, shape = backbone_row(name), tuple(image_shape)
+    if len(shape) != 3 or shape[2] != 3:
+        raise ValueError(f"`image_shape` must be (height, width, 3). Received: image_shape={shape}")
+    if any(side is not None and side < row.min_size for side in shape[:2]):
+        raise ValueError(
+            f"{_label(name)} takes pictures of at least {row.min_size} x {row.min_size} pixels. "
+            f"Received: image_shape={shape}"
+        )
+    if any(own not in (None, side) for own, side in zip(row.fixed_shape, shape, strict=False)):
+        raise ValueError(
+            f"{_label(name)} is fixed to pictures of height and width {row.fixed_shape}. "
+            f"Received: image_shape={shape}; a model with Input (None, None, 3) takes any size"
+        )
 
 
 def find_weights(name, weights):
     """Path of a weights file, or None for a random start.
 
     Args:
-        name: key of `BACKBONES`.
-        weights: None, "imagenet", or a path. "imagenet" looks into `IMETLIB_WEIGHTS`, the
-            Keras cache and attached Kaggle inputs, in this order; nothing is downloaded.
+        name: see `backbone_row`.
+        weights: None (a model file then keeps its own), "imagenet", or a path. "imagenet"
+            looks into `IMETLIB_WEIGHTS`, the Keras cache and attached Kaggle inputs, in this
+            order; nothing is downloaded.
 
     Returns:
         `pathlib.Path` or None.
@@ -145,18 +89,18 @@ def find_weights(name, weights):
     """
     if weights is None:
         return None
-    row = _row(name)
+    row, label = backbone_row(name), _label(name)
     if str(weights) != "imagenet":
         path = Path(weights)
         if not path.is_file():
             raise FileNotFoundError(
                 f"No weights file at {path}. Give the path of a Keras `.weights.h5` or "
-                f'`.h5` file of {name} without top, "imagenet", or None for a random start.'
+                f'`.h5` file of {label} without top, "imagenet", or None for a random start.'
             )
         return path
     if not row.weights_name:
         raise ValueError(
-            f"There are no ImageNet weights of {name}: use weights=None, or one of "
+            f"There are no ImageNet weights of {label}: use weights=None, or one of "
             f"{', '.join(key for key, other in BACKBONES.items() if other.weights_name)}"
         )
     stems = (Path(row.weights_name).stem, f"{name}_imagenet_notop", f"{name}_notop")
@@ -178,10 +122,19 @@ def find_normalisation(name, weights_sha256):
     """Normalisation that a weights file is known to want, else the backbone's own.
 
     Args:
-        name: key of `BACKBONES`.
+        name: see `backbone_row`.
         weights_sha256: hex digest of the file, or None for a random start.
+
+    Raises:
+        ValueError: a model of the user's, whose input only the user knows.
     """
-    return NORMALISATION_OF_WEIGHTS.get(weights_sha256, _row(name).normalisation)
+    kind = NORMALISATION_OF_WEIGHTS.get(weights_sha256, backbone_row(name).normalisation)
+    if not kind:
+        raise ValueError(
+            f"What {_label(name)} takes as input is not known: give `normalisation`, one of "
+            f"{', '.join(NORMALISATIONS)}"
+        )
+    return kind
 
 
 def build_backbone(name, image_shape, *, weights=None, normalisation=None):
@@ -191,67 +144,73 @@ def build_backbone(name, image_shape, *, weights=None, normalisation=None):
     statistics after a fine-tuning of a few hundred steps, and the score in inference mode
     falls below that of the frozen net.
 
+    A model of the user's is copied: its layers keep names, weights and dtype policies and
+    stand flat in the result (models inside it stay whole); the last layer is "feature_map".
+
     Args:
-        name: key of `BACKBONES`.
+        name: see `backbone_row`; or a `keras.Model` of the user's, functional or sequential,
+            from normalised pictures of three channels to one map.
         image_shape: (height, width, 3).
         weights: see `find_weights`.
-        normalisation: "tf", "torch" or "unit". None: what the weights file is known to
-            want (by its SHA-256), else the backbone's own.
+        normalisation: see `normalisation_layer`. None: what the weights file is known to
+            want (by its SHA-256), else the backbone's own; needed for a model of the user's.
 
     Returns:
         `keras.Model`, input `(batch, *image_shape)` uint8. Its attribute `normalisation`
         names the normalisation in use.
 
     Raises:
-        ValueError: unknown name, or a file that does not fit the backbone.
+        ValueError: unknown name, or a picture size or file that does not fit the backbone.
         FileNotFoundError: see `find_weights`.
     """
-    row = _row(name)
+    row, label = backbone_row(name), _label(name)
+    check_image_shape(name, image_shape)
     path = find_weights(name, weights)
     if normalisation is None:
         normalisation = find_normalisation(name, None if path is None else file_sha256(path))
     images = keras.Input(tuple(image_shape), dtype="uint8", name="images")
     normalised = normalisation_layer(normalisation)(images)
-    backbone = row.builder(include_top=False, weights=None, input_tensor=normalised)
-    if path is not None:
-        try:
-            with warnings.catch_warnings():
-                # Keras only warns where layers of the file are missing or left over.
-                warnings.simplefilter("error", UserWarning)
-                backbone.load_weights(path)
-        except (ValueError, OSError, KeyError, UserWarning) as error:
-            reason = str(error).splitlines()[0]
-            raise ValueError(
-                f"{path} does not hold weights of {name} without top: {reason}"
-            ) from error
-    for layer in backbone.layers:
+    if row.builder is None:
+        backbone = _copy_model(_open_model(name), images, normalised, path, label)
+    else:
+        backbone = row.builder(
+            include_top=False, weights=None, input_tensor=normalised, **row.options
+        )
+        _load_weights(backbone, path, label)
+    for layer in _all_layers(backbone):
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.momentum = 0.9
-    backbone = keras.Model(images, backbone.output, name=name)
+        elif isinstance(layer, keras.layers.Normalization):
+            layer.finalize_state()  # an adapted one keeps tensors made of its weights
+    backbone = keras.Model(images, backbone.output, name=Path(label).stem)
     backbone.normalisation = normalisation
     return backbone
 
 
-def freeze(model, trainable_from):
-    """Set which layers learn; frozen BatchNormalization runs in inference mode.
+def feature_map(backbone_name, model, where):
+    """A map inside a backbone, for heads on earlier maps.
 
     Args:
-        model: `keras.Model` with a last layer "logits".
-        trainable_from: "head" (only what follows the feature map), "all", or the name of
-            the first layer that learns; earlier ones in `model.layers` are frozen.
+        backbone_name: see `backbone_row`.
+        model: `keras.Model` that `build_backbone` returned, or one with a head on it.
+        where: int, a stride of the backbone's `feature_maps`; or str, the name of any layer
+            with output `(batch, height, width, channels)`.
+
+    Returns:
+        `keras.KerasTensor`, the layer's output.
 
     Raises:
-        ValueError: no layer of this name.
+        ValueError: no such map.
     """
-    names = [layer.name for layer in model.layers]
-    first = {"all": names[0], "head": "pooled"}.get(trainable_from, trainable_from)
-    if first not in names:
+    maps = backbone_row(backbone_name).feature_maps
+    layer = {layer.name: layer for layer in model.layers}.get(maps.get(where, where))
+    if layer is None or len(getattr(layer.output, "shape", ())) != 4:
+        known = ", ".join(f"{stride} ({name})" for stride, name in maps.items())
         raise ValueError(
-            f'`trainable_from` must be "head", "all" or the name of a layer. '
-            f"Received: {trainable_from!r}; for example {', '.join(names[len(names) // 2 :][:5])}"
+            f"{_label(backbone_name)} has no feature map {where!r}. Known strides: {known}; or "
+            "the name of a layer with a map (batch, height, width, channels)"
         )
-    for position, layer in enumerate(model.layers):
-        layer.trainable = position >= names.index(first)
+    return layer.output
 
 
 def file_sha256(path):
@@ -260,7 +219,80 @@ def file_sha256(path):
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _row(name):
-    if name not in BACKBONES:
-        raise ValueError(f"Unknown backbone {name!r}. Known: {', '.join(BACKBONES)}")
-    return BACKBONES[name]
+def _label(name):
+    return name.name if isinstance(name, keras.Model) else str(name)
+
+
+def _load_weights(model, path, label):
+    if path is None:
+        return
+    try:
+        with warnings.catch_warnings():
+            # Keras only warns where layers of the file are missing or left over.
+            warnings.simplefilter("error", UserWarning)
+            model.load_weights(path)
+    except (ValueError, OSError, KeyError, UserWarning) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(
+            f"{path} does not hold weights of {label} without top: {reason}"
+        ) from error
+
+
+def _all_layers(model):
+    """Layers of a model and of the models inside it."""
+    for layer in model.layers:
+        yield layer
+        if isinstance(layer, keras.Model):
+            yield from _all_layers(layer)
+
+
+def _open_model(name):
+    """A user's model as a graph from one picture to one map."""
+    model = name
+    if not isinstance(name, keras.Model):
+        path = Path(name).expanduser()
+        if not path.is_file():
+            raise FileNotFoundError(f"No model file at {path}. Give one that `model.save` wrote")
+        try:
+            model = keras.saving.load_model(path, compile=False, safe_mode=True)
+        except Exception as error:  # zip, JSON, HDF5, unknown classes, code in a Lambda layer
+            reason = str(error).splitlines()[0]
+            raise ValueError(f"{path} does not open as a Keras model: {reason}") from error
+    inputs, outputs = (getattr(model, side, None) or [] for side in ("inputs", "outputs"))
+    shapes = [tuple(tensor.shape) for tensor in (*inputs, *outputs)]
+    if [len(shape) for shape in shapes] != [4, 4] or shapes[0][3] != 3 or not shapes[1][3]:
+        raise ValueError(
+            "A backbone must be a functional or sequential model from (batch, height, width, 3) "
+            f"to one map (batch, height, width, channels). Received: {_label(name)}, {shapes}"
+        )
+    return keras.Model(inputs[0], outputs[0])
+
+
+@lru_cache(maxsize=8)
+def _row_of_file(path, modified):
+    return row_of_model(_open_model(path))
+
+
+def _copy_model(model, images, normalised, path, label):
+    """Copy of a user's model that reads `normalised`; its layers stay flat."""
+    if path is not None:
+        model = keras.models.clone_model(model)  # the user's own model keeps its weights
+        _load_weights(model, path, label)
+    copies = []
+
+    def copy_layer(layer):
+        copies.append((layer, type(layer).from_config(layer.get_config())))
+        return copies[-1][1]
+
+    def call_layer(layer, *args, **settings):
+        # Keras wants an input layer as the copy's input: the first layers are led past it.
+        args = keras.tree.map_structure(lambda x: normalised if x is images else x, args)
+        return layer(*args, **settings)
+
+    copy = keras.models.clone_model(
+        model, input_tensors=images, clone_function=copy_layer, call_function=call_layer
+    )
+    for layer, new in copies:
+        if isinstance(layer, keras.Layer):
+            new.set_weights(layer.get_weights())
+    return keras.Model(images, keras.layers.Identity(name="feature_map")(copy.output))

@@ -3,6 +3,8 @@
 import keras
 import numpy as np
 
+from imetlib.models.backbone_table import BACKBONES
+
 
 def attach_head(backbone, num_classes, *, dropout=0.0, class_frequency=None):
     """A classifier of attributes: mean and max pooling, dropout, one dense layer of logits.
@@ -51,6 +53,37 @@ def attach_head(backbone, num_classes, *, dropout=0.0, class_frequency=None):
     # float32 also under a mixed policy: the logits of rare attributes lie around -9.
     logits = keras.layers.Dense(num_classes, name="logits", dtype="float32", bias_initializer=bias)
     return keras.Model(backbone.input, logits(x), name=backbone.name)
+
+
+def freeze(model, trainable_from):
+    """Set which layers learn; frozen BatchNormalization runs in inference mode.
+
+    Args:
+        model: what `attach_head` returned.
+        trainable_from: "head" (only what follows the feature map), "late" (the last two
+            stages: all after the map of stride 8), "all", or the name of the first layer that
+            learns; earlier ones in `model.layers` are frozen.
+
+    Raises:
+        ValueError: no layer of this name, or "late" for a model that is not in the table.
+    """
+    names = [layer.name for layer in model.layers]
+    first = {"all": names[0], "head": "pooled"}.get(trainable_from, trainable_from)
+    if first == "late":
+        if model.name not in BACKBONES:
+            raise ValueError(
+                f"Which stages of {model.name} are late is not known: give `trainable_from` "
+                "the name of the first layer that learns"
+            )
+        maps = BACKBONES[model.name].feature_maps
+        first = names[names.index(maps[max(stride for stride in maps if stride <= 8)]) + 1]
+    if first not in names:
+        raise ValueError(
+            '`trainable_from` must be "head", "late", "all" or the name of a layer. '
+            f"Received: {trainable_from!r}; for example {', '.join(names[len(names) // 2 :][:5])}"
+        )
+    for position, layer in enumerate(model.layers):
+        layer.trainable = position >= names.index(first)
 
 
 def start_head(model, kernel, bias):

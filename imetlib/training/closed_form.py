@@ -5,7 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from imetlib.models.backbones import BACKBONES
+from imetlib.decisions.exclusive import share_in_groups
+from imetlib.models.backbones import backbone_row
 from imetlib.scores import Scores
 from imetlib.training.features import frozen_features
 from imetlib.training.kernel import KernelHead, fit_kernel
@@ -33,13 +34,13 @@ def fit_closed_form(method, data, train_rows, *, seed=0):
     specimens = data.collection.specimens
     groups = None if specimens is None else specimens[train_rows]
     if method == "ridge":
-        columns = 2 * BACKBONES[data.profile.backbone].channels
+        columns = 2 * backbone_row(data.profile.backbone).channels
         stacked = [view[train_rows, -columns:].astype(np.float32) for view in views]
         return fit_ridge(stacked, labels, groups=groups, seed=seed)
     return fit_kernel(_mean_view(views, train_rows), labels, groups=groups, seed=seed)
 
 
-def score_closed_form(head, data, split, ids):
+def score_closed_form(head, data, split, ids, *, exclusive=()):
     """`Scores` of pictures of the collection from their cached features.
 
     Args:
@@ -47,11 +48,13 @@ def score_closed_form(head, data, split, ids):
         data: `PreparedCollection`.
         split: "train" or "test".
         ids: ids of that split, in the order wanted.
+        exclusive: see `imetlib.training.predict.predict_scores`.
     """
     pictures = data.train_pictures if split == "train" else data.test_pictures
     features = _mean_view(frozen_features(data, split), pictures.rows_of(ids))
-    logits = apply_head(head, features)
-    return Scores(np.asarray(ids, dtype=object), logits, data.collection.class_names)
+    class_names = data.collection.class_names
+    logits = share_in_groups(apply_head(head, features), class_names, exclusive)
+    return Scores(np.asarray(ids, dtype=object), logits, class_names)
 
 
 def apply_head(head, features):

@@ -2,11 +2,19 @@
 
 import hashlib
 import json
+import time
+from pathlib import Path
 
 import numpy as np
 
 from imetlib.files import replacing
-from imetlib.models.backbones import BACKBONES, build_backbone, file_sha256, find_weights
+from imetlib.models.backbones import (
+    backbone_row,
+    build_backbone,
+    file_sha256,
+    find_normalisation,
+    find_weights,
+)
 from imetlib.models.heads import pool_layers
 from imetlib.training.devices import dtype_policy
 from imetlib.training.fit import preprocessing_of
@@ -23,14 +31,19 @@ def build_extractor(profile):
         ValueError: the profile asks for a backbone without pretrained weights.
         FileNotFoundError: no weights file (see `find_weights`).
     """
-    if not profile.weights:
+    if not profile.weights and backbone_row(profile.backbone).builder:
         raise ValueError(
             f"Frozen features need pretrained weights; {profile.backbone} has none here. "
             'Give `weights`, or train the network itself (method "network").'
         )
     with dtype_policy(profile.precision):
-        backbone = build_backbone(profile.backbone, profile.image_shape, weights=profile.weights)
-        row = BACKBONES[profile.backbone]
+        backbone = build_backbone(
+            profile.backbone,
+            profile.image_shape,
+            weights=profile.weights or None,
+            normalisation=profile.normalisation or None,
+        )
+        row = backbone_row(profile.backbone)
         return pool_layers(backbone, row.pooled_layers, row.grid_layers)
 
 
@@ -48,12 +61,55 @@ def frozen_features(data, split):
     Raises:
         ValueError, FileNotFoundError: see `build_extractor`.
     """
-    profile, row = data.profile, BACKBONES[data.profile.backbone]
-    pictures = data.train_pictures if split == "train" else data.test_pictures
-    weights = find_weights(profile.backbone, profile.weights or None)
-    # Everything that the numbers depend on: other pictures, weights or layers, another file.
+    path = _features_file(data, split)
+    if path.is_file():
+        return np.load(path, mmap_mode="r", allow_pickle=False)
+    start = time.perf_counter()
+    pictures = _pictures_of(data, split)
+    model = build_extractor(data.profile)
+    rows, preprocessing = np.arange(len(pictures)), preprocessing_of(data.profile)
+    views = predict_views(model, pictures, rows, preprocessing, mirror_view=True)
+    features = np.stack(views).astype(np.float16)
+    with replacing(path.with_suffix(".json")) as temporary:
+        temporary.write_text(json.dumps({"seconds": time.perf_counter() - start}) + "\n")
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        np.save(file, features)
+    return features
+
+
+def features_seconds(data, split):
+    """Seconds that `frozen_features` took when it computed them."""
+    path = _features_file(data, split).with_suffix(".json")
+    return json.loads(path.read_text())["seconds"]
+
+
+def start_of(profile):
+    """SHA-256 of the file that a profile's backbone starts from, or None for a random start.
+
+    That of the weights file, else of the model file of a backbone of the user's own.
+    """
+    path = find_weights(profile.backbone, profile.weights or None)
+    if path is None and profile.backbone.endswith(".keras"):
+        path = profile.backbone
+    return None if path is None else file_sha256(path)
+
+
+def normalisation_of(profile):
+    """Name of the normalisation that a profile's backbone gets."""
+    return profile.normalisation or find_normalisation(profile.backbone, start_of(profile))
+
+
+def _pictures_of(data, split):
+    return data.train_pictures if split == "train" else data.test_pictures
+
+
+def _features_file(data, split):
+    """A file named by everything that the numbers depend on: pictures, weights, layers, size."""
+    profile, row = data.profile, backbone_row(data.profile.backbone)
+    pictures = _pictures_of(data, split)
     identity = [
-        None if weights is None else file_sha256(weights),
+        start_of(profile),
+        normalisation_of(profile),
         [row.pooled_layers, row.grid_layers],
         profile.precision,
         preprocessing_of(profile).to_dict(),
@@ -61,13 +117,5 @@ def frozen_features(data, split):
         pictures.checksums.tolist(),
     ]
     key = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:12]
-    path = data.workspace / f"features-{split}-{profile.backbone}-{key}.npy"
-    if path.is_file():
-        return np.load(path, mmap_mode="r", allow_pickle=False)
-    model = build_extractor(profile)
-    rows, preprocessing = np.arange(len(pictures)), preprocessing_of(profile)
-    views = predict_views(model, pictures, rows, preprocessing, mirror_view=True)
-    features = np.stack(views).astype(np.float16)
-    with replacing(path) as temporary, temporary.open("wb") as file:
-        np.save(file, features)
-    return features
+    name = Path(profile.backbone).stem
+    return data.workspace / f"features-{split}-{name}-{key}.npy"

@@ -1,8 +1,9 @@
 """Train one network: closed-form head, head on cached features, then the picture phase."""
 
+import itertools
 import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import keras
@@ -10,9 +11,9 @@ import numpy as np
 
 from imetlib.collection.batches import Batches
 from imetlib.collection.geometry import Augmentation, Preprocessing
-from imetlib.models.backbones import build_backbone, freeze
-from imetlib.models.heads import attach_head, pooled_features, start_head
-from imetlib.scores import Scores
+from imetlib.models.backbones import build_backbone, check_image_shape
+from imetlib.models.heads import attach_head, freeze, pooled_features, start_head
+from imetlib.scores import NotFiniteError, Scores
 from imetlib.training.devices import dtype_policy, set_seed
 from imetlib.training.metrics import EpochScores, split_halves, weights_only, write_history
 from imetlib.training.predict import predict_scores, predict_views
@@ -33,6 +34,9 @@ class TrainedNetwork:
         trainable_params: int, parameters that learned in the picture phase.
         normalisation: what the weights file wanted.
         seconds: float, whole training.
+        input_rate: float, pictures a second that the batches alone give.
+        training_rate: float, pictures a second of the picture phase's fastest epoch, batches
+            included; None without one.
     """
 
     model: keras.Model
@@ -42,6 +46,8 @@ class TrainedNetwork:
     trainable_params: int
     normalisation: str
     seconds: float
+    input_rate: float
+    training_rate: float | None
 
 
 def build_classifier(
@@ -60,12 +66,14 @@ def build_classifier(
         (`keras.Model`, name of the normalisation in use).
     """
     weights = profile.weights if weights is None else weights
+    # Convolutions take any size: an open shape, where pictures grow in the course of training.
+    shape = (None, None, 3) if profile.small_epochs else profile.image_shape
     with dtype_policy(profile.precision):
         backbone = build_backbone(
             profile.backbone,
-            profile.image_shape,
+            shape,
             weights=weights or None,
-            normalisation=normalisation,
+            normalisation=normalisation or profile.normalisation or None,
         )
     model = attach_head(
         backbone, num_classes, dropout=profile.dropout, class_frequency=class_frequency
@@ -78,21 +86,23 @@ def preprocessing_of(profile):
     return Preprocessing(profile.image_shape, profile.resize_mode)
 
 
-def train_network(profile, data, train_rows, val_rows, folder, *, seed=0, verbose=0):
+def train_network(profile, data, train_rows, val_rows, folder, *, exclusive=(), seed=0, verbose=0):
     """Train on some rows of a collection and keep the best epoch on others.
 
     Phases: (1) with pretrained weights, fresh BatchNormalization statistics in the layers that
     will learn, then the head in closed form on cached features; (2) `head_epochs` of the head
     on the same features; (3) `epochs` with image augmentation from `trainable_from` on,
-    warm-up and cosine. Epoch 0 of the history is the state after (2). The best epoch is the
-    one with the largest mean per-sample F2 on `val_rows`, the threshold cross-fitted
-    between two halves of them; choosing it makes that figure slightly optimistic.
+    warm-up and cosine, the first `small_epochs` of them on smaller pictures. Epoch 0 of the
+    history is the state after (2). The best epoch is the one with the largest mean per-sample
+    F2 on `val_rows` at the full size, the threshold cross-fitted between two halves of them;
+    choosing it makes that figure slightly optimistic.
 
     Args:
         profile: `Profile` without None.
         data: `PreparedCollection`.
         train_rows, val_rows: `(n,)` int rows of the collection's training table, disjoint.
-        folder: where `best.weights.h5` and `history.csv` go; made where missing.
+        folder: where `best.weights.h5`, `history.csv` and `timing.csv` go; made where missing.
+        exclusive: see `imetlib.training.predict.predict_scores`.
         seed: int >= 0.
         verbose: 0 silent, 1 bar with time left, 2 one line an epoch.
 
@@ -111,9 +121,11 @@ def train_network(profile, data, train_rows, val_rows, folder, *, seed=0, verbos
             f"{len(overlap)} rows are in training and in validation, first "
             f"{data.collection.train.ids[overlap[0]]}: split by whole specimens first"
         )
+    for shape in (profile.image_shape, profile.small_shape())[: 1 + bool(profile.small_epochs)]:
+        check_image_shape(profile.backbone, shape)
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    set_seed(seed)
+    set_seed(seed, deterministic=profile.deterministic)
     preprocessing = preprocessing_of(profile)
     labels = data.collection.train.dense(train_rows)
     y_val = data.collection.train.dense(val_rows)
@@ -121,6 +133,10 @@ def train_network(profile, data, train_rows, val_rows, folder, *, seed=0, verbos
         profile, labels.shape[1], class_frequency=labels.mean(axis=0)
     )
     freeze(model, profile.trainable_from if profile.epochs else "head")
+    if profile.batch_norm == "frozen":
+        for layer in model.layers:
+            if isinstance(layer, keras.layers.BatchNormalization):
+                layer.trainable = False
 
     def score(network):
         return predict_scores(
@@ -130,25 +146,27 @@ def train_network(profile, data, train_rows, val_rows, folder, *, seed=0, verbos
             preprocessing,
             data.collection.class_names,
             mirror_view=profile.mirror_view,
+            exclusive=exclusive,
+        )
+
+    def batches_from(epoch):
+        shape = profile.small_shape() if epoch < profile.small_epochs else profile.image_shape
+        return Batches(
+            data.train_pictures,
+            train_rows,
+            replace(preprocessing, image_shape=shape),
+            labels=labels,
+            batch_size=profile.batch_size,
+            shuffle=True,
+            augmentation=augmentation_of(profile),
+            seed=seed,
+            first_epoch=epoch,
         )
 
     halves = split_halves(data.collection, val_rows, seed)
     watcher = EpochScores(score, y_val, halves, folder / WEIGHTS_FILE, verbose)
     watcher.set_model(model)
-    batches = Batches(
-        data.train_pictures,
-        train_rows,
-        preprocessing,
-        labels=labels,
-        batch_size=profile.batch_size,
-        shuffle=True,
-        augmentation=augmentation_of(profile),
-        seed=seed,
-    )
-    if profile.batch_norm == "frozen":
-        for layer in model.layers:
-            if isinstance(layer, keras.layers.BatchNormalization):
-                layer.trainable = False
+    batches = batches_from(0)
     if profile.weights:
         _start_pretrained(model, profile, data, train_rows, labels, batches, seed, verbose)
     watcher.record(0, {"loss": math.nan})
@@ -160,18 +178,24 @@ def train_network(profile, data, train_rows, val_rows, folder, *, seed=0, verbos
         if profile.ema:
             callbacks.append(keras.callbacks.SwapEMAWeights(swap_on_epoch=True))
         callbacks.append(watcher)
-        model.fit(
-            batches,
-            epochs=profile.epochs,
-            # Keras would shuffle the batches once more, with a random state of its own.
-            shuffle=False,
-            verbose=int(verbose == 1),
-            callbacks=callbacks,
-        )
+        stages = [0, min(profile.small_epochs, profile.epochs), profile.epochs]
+        for first, last in itertools.pairwise(stages):
+            if first < last and not model.stop_training:
+                model.fit(
+                    batches_from(first),
+                    initial_epoch=first,
+                    epochs=last,
+                    # Keras would shuffle the batches again, with a random state of its own.
+                    shuffle=False,
+                    verbose=int(verbose == 1),
+                    callbacks=callbacks,
+                )
     if watcher.best is None:
-        raise ValueError("No epoch gave finite scores: lower `learning_rate` and run again")
+        raise NotFiniteError("No epoch gave finite scores: lower `learning_rate` and run again")
     weights_only(model).load_weights(folder / WEIGHTS_FILE)
     write_history(folder / "history.csv", watcher.history)
+    write_history(folder / "timing.csv", watcher.timing)
+    fastest = min((row["train_seconds"] for row in watcher.timing[1:]), default=None)
     return TrainedNetwork(
         model,
         watcher.history,
@@ -180,7 +204,16 @@ def train_network(profile, data, train_rows, val_rows, folder, *, seed=0, verbos
         int(sum(np.prod(weight.shape) for weight in model.trainable_weights)),
         normalisation,
         time.perf_counter() - start,
+        _input_rate(batches_from(0)),
+        None if fastest is None else len(train_rows) / fastest,
     )
+
+
+def _input_rate(batches, most=4):
+    """Pictures a second that batches give when nothing else is done."""
+    start = time.perf_counter()
+    read = sum(len(batches[index][0]) for index in range(min(most, len(batches))))
+    return read / (time.perf_counter() - start)
 
 
 def augmentation_of(profile):

@@ -7,12 +7,13 @@ import numpy as np
 
 from imetlib.collection.cache import cache_of_images
 from imetlib.collection.images import decode_image
+from imetlib.decisions.exclusive import share_in_groups
 from imetlib.delivery.records import read_record
-from imetlib.models.backbones import file_sha256, find_weights
+from imetlib.models.backbones import find_weights
 from imetlib.profiles import Profile
 from imetlib.scores import Scores, load_class_names, mean_scores
 from imetlib.training.closed_form import apply_head, load_head
-from imetlib.training.features import build_extractor
+from imetlib.training.features import build_extractor, start_of
 from imetlib.training.fit import WEIGHTS_FILE, build_classifier, preprocessing_of
 from imetlib.training.predict import predict_views
 
@@ -60,7 +61,7 @@ class Run:
         ids = np.asarray(ids, dtype=object)
         caches, built, scores = {}, {}, []
         for folder, record in self.members:
-            profile = Profile(**_settings(record))
+            profile = _profile_of(folder, record)
             preprocessing = preprocessing_of(profile)
             side = preprocessing.min_side
             if side not in caches:
@@ -81,20 +82,24 @@ class Run:
             views = predict_views(
                 model, pictures, rows, preprocessing, mirror_view=profile.mirror_view
             )
-            return Scores(ids, np.mean(views, axis=0), self.class_names)
+            return self._share(record, ids, np.mean(views, axis=0))
         key = (profile.backbone, preprocessing, profile.precision, record["weights_sha256"])
         if key not in built:
-            path = find_weights(profile.backbone, profile.weights)
-            if file_sha256(path) != record["weights_sha256"]:
+            if start_of(profile) != record["weights_sha256"]:
                 raise ValueError(
-                    f"{path} is not the weights file that {folder} was fitted on (SHA-256 "
-                    f"{record['weights_sha256'][:12]}...): attach that file"
+                    f"{find_weights(profile.backbone, profile.weights)} is not the weights file "
+                    f"that {folder} was fitted on (SHA-256 {record['weights_sha256'][:12]}...): "
+                    "attach that file"
                 )
             model = build_extractor(profile)
             views = predict_views(model, pictures, rows, preprocessing, mirror_view=True)
             built[key] = np.mean(views, axis=0)
         head = load_head(folder, record["method"])
-        return Scores(ids, apply_head(head, built[key]), self.class_names)
+        return self._share(record, ids, apply_head(head, built[key]))
+
+    def _share(self, record, ids, logits):
+        exclusive = record.get("exclusive_groups", ())
+        return Scores(ids, share_in_groups(logits, self.class_names, exclusive), self.class_names)
 
 
 def load_run(folder):
@@ -128,7 +133,9 @@ def _members(folder, record):
         yield path.parent, read_record(path.parent)
 
 
-def _settings(record):
+def _profile_of(folder, record):
     settings = dict(record["parameters"])
     settings["image_shape"] = tuple(settings["image_shape"])
-    return settings
+    if settings["backbone"].endswith(".keras"):  # a copy lies in the run folder
+        settings["backbone"] = str(folder / settings["backbone"])
+    return Profile(**settings)

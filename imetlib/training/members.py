@@ -1,51 +1,66 @@
-"""Several ways of learning one collection: compared on a holdout, or joined for an answer."""
+"""Several ways of learning one collection: compared on the holdout, or joined for an answer."""
 
 import os
+import re
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
-from imetlib.models.backbones import BACKBONES, find_weights
+from imetlib.collection.prepared import with_settings
+from imetlib.models.backbones import backbone_row, check_image_shape, find_weights
+from imetlib.profiles import scale_shape
 from imetlib.training.runs import METHODS, blend_runs, train_all_folds, train_fold
 
 # What a notebook trains unless told otherwise, by profile.
 COMPARED = {
-    "fast": "small_convnet:network mobilenet_v2:network",
-    "report": "mobilenet_v2:network xception:network",
+    "fast": "small_convnet:ridge small_convnet:network",
+    # The four of the 2019 report, each frozen and fine-tuned.
+    "report": "resnet50:ridge resnet50:network inception_resnet_v2:ridge "
+    "inception_resnet_v2:network vgg19:ridge vgg19:network xception:ridge xception:network",
     "full": "mobilenet_v2:ridge mobilenet_v2:kernel mobilenet_v2:network "
-    "xception:ridge xception:kernel",
+    "xception:ridge xception:kernel xception:network",
 }
 SUBMITTED = {
     "fast": "small_convnet:network",
     "report": "mobilenet_v2:network",
-    "full": "mobilenet_v2:kernel xception:kernel",
+    "full": "mobilenet_v2:kernel mobilenet_v2:kernel@0.67 xception:kernel",
 }
 
 
 @dataclass(frozen=True)
 class Member:
-    """One way of learning: a backbone and what is done with it.
+    """One way of learning: a backbone, what is done with it, and at which size.
 
     Args:
-        backbone: key of `imetlib.models.backbones.BACKBONES`.
+        backbone: key of `imetlib.models.backbones.BACKBONES`, or path of a `.keras` file.
         method: "network" trains the layers, "ridge" and "kernel" are heads in closed form on
             the frozen, pretrained backbone.
+        size: "HEIGHTxWIDTH" in pixels, or a fraction of the profile's size such as "0.67"; ""
+            for the profile's.
     """
 
     backbone: str
     method: str
+    size: str = ""
 
     @property
     def name(self):
         """Name of its run folder."""
-        return f"{self.backbone}-{self.method}"
+        return "-".join(filter(None, (Path(self.backbone).stem, self.method, self.size)))
+
+    def image_shape(self, shape):
+        """(height, width, 3) at this size where the profile has `shape`; None for None."""
+        if "x" in self.size:
+            return (*map(int, self.size.split("x")), 3)
+        return shape if shape is None or not self.size else scale_shape(shape, float(self.size))
 
 
 def parse_members(text, profile, defaults):
     """Members from a notebook's parameter, checked before any work begins.
 
     Args:
-        text: "backbone:method" separated by blanks; "" takes the default.
+        text: "backbone:method", "backbone:method@HEIGHTxWIDTH" or "backbone:method@0.67" (a
+            fraction of the profile's size), separated by blanks; "" takes the default.
         profile: `Profile`.
         defaults: `COMPARED` or `SUBMITTED`.
 
@@ -53,53 +68,65 @@ def parse_members(text, profile, defaults):
         list of `Member`.
 
     Raises:
-        ValueError: unknown backbone or method, a member twice, or a closed-form head without
-            pretrained weights.
+        ValueError: unknown backbone or method, a member twice, a size below the backbone's
+            least, or a closed-form head without pretrained weights.
         FileNotFoundError: a weights file is missing (see `find_weights`).
 
     Example:
         >>> from imetlib.profiles import get_profile
-        >>> parse_members("small_convnet:network", get_profile("fast"), COMPARED)[0].name
-        'small_convnet-network'
+        >>> parse_members("small_convnet:network@64x48", get_profile("fast"), COMPARED)[0].name
+        'small_convnet-network-64x48'
     """
     members = []
     for word in (text or defaults[profile.name]).split():
-        backbone, _, method = word.partition(":")
-        if backbone not in BACKBONES or method not in METHODS:
+        found = re.fullmatch(r"(.+):(\w+?)(?:@(\d+x\d+|[01]?\.\d+))?", word)
+        if found is None or found[2] not in METHODS:
             raise ValueError(
-                f"`members` must be backbone:method, of {', '.join(BACKBONES)} and "
-                f"{', '.join(METHODS)}. Received: {word!r}"
+                "`members` must be backbone:method, with @HEIGHTxWIDTH or @FRACTION behind it or "
+                f"not, the method one of {', '.join(METHODS)}. Received: {word!r}"
             )
-        member = Member(backbone, method)
-        if member in members:
+        member = Member(found[1], found[2], found[3] or "")
+        backbone_row(member.backbone)
+        if member.name in [other.name for other in members]:
             raise ValueError(f"`members` names {word!r} twice")
         weights = weights_of(member, profile)
-        if method != "network" and not weights:
+        if member.method != "network" and not weights:
             raise ValueError(
                 f"{word} needs pretrained weights, and the profile {profile.name} has none for "
-                f"{backbone}: use {backbone}:network, or give `weights`"
+                f"{member.backbone}: use {member.backbone}:network, or give `weights`"
             )
-        find_weights(backbone, weights or None)
+        find_weights(member.backbone, weights or None)
+        shape = member.image_shape(profile.image_shape)
+        if shape is not None:
+            check_image_shape(member.backbone, shape)
         members.append(member)
     return members
 
 
 def weights_of(member, profile):
     """The profile's weights, or "" for a backbone that has no pretrained ones."""
-    return profile.weights if BACKBONES[member.backbone].weights_name else ""
+    known = backbone_row(member.backbone).weights_name
+    return profile.weights if known or profile.weights != "imagenet" else ""
 
 
 def with_member(data, member):
-    """The same collection with the profile set to a member's backbone and weights."""
-    profile = replace(
-        data.profile, backbone=member.backbone, weights=weights_of(member, data.profile)
-    )
-    if profile.trainable_from not in ("all", "head") and member.backbone != data.profile.backbone:
-        profile = replace(profile, trainable_from="all")
-    return replace(data, profile=profile)
+    """The same collection with the profile set to a member's backbone, weights and size."""
+    settings = {
+        "backbone": member.backbone,
+        "weights": weights_of(member, data.profile),
+        "image_shape": member.image_shape(data.profile.image_shape),
+    }
+    named = data.profile.trainable_from not in ("all", "head", "late")
+    if named and member.backbone != data.profile.backbone:
+        settings["trainable_from"] = "late"
+    if not settings["weights"] and data.profile.trainable_from != "head":
+        settings["trainable_from"] = "all"  # a random start has nothing worth freezing
+    data = with_settings(data, **settings)
+    check_image_shape(member.backbone, data.profile.image_shape)
+    return data
 
 
-def compare_members(data, members, folder, *, seed=0, verbose=0):
+def compare_members(data, members, folder, *, seeds=(0,), verbose=0):
     """Train every member on the same rows and score it once on the holdout, fold 0.
 
     Fold 1 chooses epochs and thresholds. See `train_fold`.
@@ -107,27 +134,31 @@ def compare_members(data, members, folder, *, seed=0, verbose=0):
     Args:
         data: `PreparedCollection`.
         members: list of `Member`.
-        folder: where the run folders go, one a member.
-        seed, verbose: see `train_fold`.
+        folder: where the run folders go: `<member>`, and `<member>-seed<n>` for further seeds.
+        seeds: int, each trains every member once more.
+        verbose: see `train_fold`.
 
     Returns:
-        list of records, in the order of the members.
+        list of records, member by member, seeds in their order.
     """
+    # Every member is checked before the first one is trained.
+    prepared = [with_member(data, member) for member in members]
     records = []
-    for member in members:
-        if verbose:
-            print(member.name, flush=True)
-        records.append(
-            train_fold(
-                with_member(data, member),
-                Path(folder) / member.name,
-                1,
-                method=member.method,
-                holdout_fold=0,
-                seed=seed,
-                verbose=verbose,
+    for member, member_data in zip(members, prepared, strict=True):
+        for seed in seeds:
+            name = member.name if seed == seeds[0] else f"{member.name}-seed{seed}"
+            if verbose:
+                print(name, flush=True)
+            records.append(
+                train_fold(
+                    member_data,
+                    Path(folder) / name,
+                    1,
+                    method=member.method,
+                    seed=seed,
+                    verbose=verbose,
+                )
             )
-        )
     return records
 
 
@@ -139,17 +170,18 @@ def train_members(data, members, folder, *, seed=0, verbose=0):
         folder: run folder of the whole; `load_run` opens it.
 
     Returns:
-        the record of the whole; its score is out of fold.
+        the record of the whole: scored on the holdout, `selection` is out of fold.
     """
-    for member in members:
-        train_all_folds(
-            with_member(data, member),
-            Path(folder) / member.name,
-            method=member.method,
-            seed=seed,
-            verbose=verbose,
-        )
+    prepared = [with_member(data, member) for member in members]
+    for member, member_data in zip(members, prepared, strict=True):
+        path = Path(folder) / member.name
+        train_all_folds(member_data, path, method=member.method, seed=seed, verbose=verbose)
     return blend_runs(data, folder, [member.name for member in members])
+
+
+def seeds_of(profile, first, count):
+    """Seeds of a comparison as a list: `count` from `first` on; 0: five in `fast`, else one."""
+    return list(range(first, first + (count or (5 if profile.name == "fast" else 1))))
 
 
 def verbosity(profile):

@@ -29,7 +29,7 @@ class EpochScores(keras.callbacks.Callback):
         super().__init__()
         self.score, self.y_true, self.halves = score, y_true, halves
         self.weights_path, self.verbose = Path(weights_path), verbose
-        self.history, self.best, self.best_scores = [], None, None
+        self.history, self.timing, self.best, self.best_scores = [], [], None, None
         self._start = time.perf_counter()
 
     def on_epoch_begin(self, epoch, logs=None):
@@ -52,7 +52,6 @@ class EpochScores(keras.callbacks.Callback):
             "val_f2": math.nan,
             "threshold": math.nan,
             "learning_rate": self._learning_rate(),
-            "train_seconds": train_seconds,
         }
         if scores is not None:
             y_prob = scores.y_prob
@@ -63,12 +62,13 @@ class EpochScores(keras.callbacks.Callback):
                 self.best, self.best_scores = row, scores
                 with replacing(self.weights_path) as temporary:
                     weights_only(self.model).save_weights(temporary)
-        row["seconds"] = time.perf_counter() - self._start
         self.history.append(row)
+        seconds = time.perf_counter() - self._start
+        self.timing.append({"epoch": epoch, "train_seconds": train_seconds, "seconds": seconds})
         if self.verbose:
             print(
                 f"epoch {epoch}: loss {row['loss']:.5f}, val loss {row['val_loss']:.5f}, "
-                f"val F2 {row['val_f2']:.4f}, {row['seconds']:.0f} s",
+                f"val F2 {row['val_f2']:.4f}, {seconds:.0f} s",
                 flush=True,
             )
 
@@ -87,7 +87,10 @@ def weights_only(model):
 
 
 def write_history(path, history):
-    """One row an epoch as csv, replaced whole."""
+    """One row an epoch as csv, replaced whole.
+
+    Times go to a file of their own, so that two runs of one command leave equal histories.
+    """
     with replacing(path) as temporary, temporary.open("w", newline="") as file:
         writer = csv.DictWriter(file, fieldnames=list(history[0]))
         writer.writeheader()

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 
 from imetlib.collection.batches import Batches
+from imetlib.decisions.exclusive import share_in_groups
 from imetlib.scores import Scores
 
 
@@ -30,7 +31,17 @@ def predict_views(model, pictures, rows, preprocessing, *, mirror_view, batch_si
     return views
 
 
-def predict_scores(model, pictures, ids, preprocessing, class_names, *, mirror_view, batch_size=64):
+def predict_scores(
+    model,
+    pictures,
+    ids,
+    preprocessing,
+    class_names,
+    *,
+    mirror_view,
+    exclusive=(),
+    batch_size=64,
+):
     """Scores of pictures by id.
 
     Args:
@@ -39,9 +50,11 @@ def predict_scores(model, pictures, ids, preprocessing, class_names, *, mirror_v
         ids: ids in the order wanted, none twice.
         preprocessing, mirror_view, batch_size: see `predict_views`.
         class_names: names of the model's outputs.
+        exclusive: groups whose attributes exclude each other, see
+            `imetlib.decisions.exclusive.share_in_groups`.
 
     Returns:
-        `Scores`, the mean of the views' logits.
+        `Scores`, the mean of the views' logits, shared out in the exclusive groups.
 
     Raises:
         ValueError: an id is missing or doubled, or a logit is not finite.
@@ -50,7 +63,8 @@ def predict_scores(model, pictures, ids, preprocessing, class_names, *, mirror_v
     views = predict_views(
         model, pictures, rows, preprocessing, mirror_view=mirror_view, batch_size=batch_size
     )
-    return Scores(np.asarray(ids, dtype=object), np.mean(views, axis=0), tuple(class_names))
+    logits = share_in_groups(np.mean(views, axis=0), class_names, exclusive)
+    return Scores(np.asarray(ids, dtype=object), logits, tuple(class_names))
 
 
 def log_loss(y_true, logits):

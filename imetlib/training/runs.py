@@ -1,43 +1,51 @@
-"""Run folders: one network or closed-form head per fold, their scores and records."""
+"""Run folders: one network or closed-form head per fold, their scores and records.
 
+Fold 0 is the holdout of every run: nothing is fitted on it and nothing chosen by it. It is
+scored once, by the finished run.
+"""
+
+import shutil
 import time
 from pathlib import Path
 
 import numpy as np
 
-from imetlib.collection.folds import hash_folds
-from imetlib.delivery.records import new_record, read_record, write_record
-from imetlib.models.backbones import file_sha256, find_normalisation, find_weights
+from imetlib.decisions.exclusive import find_exclusive_groups
+from imetlib.delivery.records import read_record
+from imetlib.models.backbones import build_backbone
+from imetlib.models.costs import count_macs
 from imetlib.scores import Scores, load_scores, mean_scores, save_scores
 from imetlib.training.closed_form import fit_closed_form, save_head, score_closed_form
-from imetlib.training.devices import describe_devices
+from imetlib.training.features import features_seconds, normalisation_of, start_of
 from imetlib.training.fit import preprocessing_of, split_halves, train_network
 from imetlib.training.predict import clear_memory, predict_scores
+from imetlib.training.run_files import identity_of, read_same_run, write_run
 from imetlib.training.scoring import score_crossfitted, score_with_threshold
 
 METHODS = ("network", "ridge", "kernel")
+HOLDOUT = 0
 
 
-def train_fold(data, folder, val_fold, *, method="network", holdout_fold=None, seed=0, verbose=0):
-    """Train on all folds but one (or two), score on what was left out, write a run folder.
+def train_fold(data, folder, val_fold, *, method="network", splits=("holdout",), seed=0, verbose=0):
+    """Train on all folds but the holdout and one more, write a run folder.
 
-    Without a holdout the record's score is that of the validation fold, each half decided
-    with the other half's threshold; the best epoch was chosen on the same rows. With one, the
-    validation fold chooses epoch and threshold, and the score is that of the holdout, which
-    nothing was fitted on. A folder that holds this very run already is not trained again.
+    The validation fold chooses epoch and threshold; the record's score is that of the holdout,
+    which nothing was fitted on. A folder that holds this very run already is not trained again.
 
     Args:
         data: `PreparedCollection`; its profile decides everything else.
         folder: run folder.
-        val_fold: int, the fold that is left out of training.
+        val_fold: int >= 1, the fold that is left out of training besides fold 0.
         method: "network" (fine-tuned, or from scratch), "ridge" or "kernel" (closed-form heads
             on the frozen backbone).
-        holdout_fold: int or None, another fold that is left out and scored once.
+        splits: what is scored besides the validation fold: "holdout", "test". Without
+            "holdout" the record's score is that of the validation fold, each half decided with
+            the other half's threshold: a search over settings must not look at the holdout.
         seed: int >= 0.
         verbose: see `train_network`.
 
     Returns:
-        the record, a dict.
+        the record, a dict; `selection` holds the figures of the validation fold.
 
     Raises:
         ValueError: unknown method or fold, or the folder holds a run of other settings;
@@ -45,90 +53,105 @@ def train_fold(data, folder, val_fold, *, method="network", holdout_fold=None, s
     """
     if method not in METHODS:
         raise ValueError(f"Unknown method {method!r}. Known: {', '.join(METHODS)}")
-    known = np.unique(data.folds).tolist()
-    if val_fold not in known or holdout_fold not in (None, *known) or val_fold == holdout_fold:
+    inner = inner_folds(data)
+    if val_fold not in inner:
         raise ValueError(
-            f"The folds are {', '.join(map(str, known))}. Received: val_fold={val_fold}, "
-            f"holdout_fold={holdout_fold}, which must be two of them"
+            f"`val_fold` must be one of {', '.join(map(str, inner))}; fold {HOLDOUT} is the "
+            f"holdout. Received: val_fold={val_fold}"
         )
     folder = Path(folder)
-    identity = _identity(data, method, seed) | {"val_fold": val_fold, "holdout_fold": holdout_fold}
+    identity = identity_of(data, method, seed, val_fold=val_fold, splits=list(splits))
     if (folder / "record.json").is_file():
-        return _same_run(folder, identity)
+        return read_same_run(folder, identity)
     folder.mkdir(parents=True, exist_ok=True)
     collection = data.collection
     val_rows = data.rows_of_folds(val_fold)
-    left_out = data.rows_of_folds(*{val_fold, val_fold if holdout_fold is None else holdout_fold})
-    train_rows = np.setdiff1d(np.arange(len(data.folds)), left_out)
-
+    train_rows = np.setdiff1d(np.arange(len(data.folds)), data.rows_of_folds(HOLDOUT, val_fold))
     wanted = {"val": ("train", collection.train.ids[val_rows])}
-    if holdout_fold is not None:
-        wanted["holdout"] = ("train", collection.train.ids[data.rows_of_folds(holdout_fold)])
-    elif data.test_pictures is not None:
+    if "holdout" in splits:
+        wanted["holdout"] = ("train", collection.train.ids[data.rows_of_folds(HOLDOUT)])
+    if "test" in splits and data.test_pictures is not None:
         wanted["test"] = ("test", collection.test_ids)
-    train = _train_network if method == "network" else _train_closed_form
-    scores, facts = train(data, train_rows, val_rows, folder, method, wanted, seed, verbose)
+    exclusive = []
+    if data.profile.exclusive:
+        exclusive = find_exclusive_groups(collection.train.take(train_rows), collection.class_names)
+    if method == "network":
+        scores, facts = _train_network(
+            data, train_rows, val_rows, folder, wanted, exclusive, seed, verbose
+        )
+    else:
+        scores, facts = _train_closed_form(
+            data, train_rows, folder, method, wanted, exclusive, seed
+        )
+    facts["exclusive_groups"] = exclusive
     for split, split_scores in scores.items():
         save_scores(folder / f"scores-{split}.npz", split_scores)
 
-    halves = split_halves(collection, val_rows, seed)
-    result = score_crossfitted(collection, scores["val"], halves)
+    if data.profile.backbone.endswith(".keras"):
+        shutil.copyfile(data.profile.backbone, folder / Path(data.profile.backbone).name)
     split = f"val fold {val_fold}"
-    if holdout_fold is not None:
+    result = score_crossfitted(collection, scores["val"], split_halves(collection, val_rows, seed))
+    if "holdout" in splits:
+        facts["selection"] = {"split": split, **result}
         result = score_with_threshold(collection, scores["holdout"], result["threshold"])
-        split = "held-out sixth" if data.profile.num_folds == 6 else f"held-out fold {holdout_fold}"
-    record = _record(data, folder.name, split, identity, result, facts)
-    write_record(folder, record)
+        split = holdout_name(data)
+    record = write_run(data, folder, split, identity, result, facts)
     clear_memory()
     return record
 
 
 def train_all_folds(data, folder, *, method="network", seed=0, verbose=0):
-    """Leave out each fold once; out-of-fold scores of all rows, mean scores of the test set.
+    """Leave out each fold but the holdout once: out-of-fold scores, mean scores of the rest.
 
-    An interrupted run goes on with its next fold.
+    The holdout and the test set get the mean of the networks of all folds. An interrupted run
+    goes on with its next fold.
 
     Args:
         data, method, seed, verbose: see `train_fold`.
         folder: run folder; fold k goes to `fold<k>` in it.
 
     Returns:
-        the record of the whole, a dict: its score is out of fold, each fold decided with the
-        threshold of the others.
+        the record of the whole, a dict: its score is that of the holdout, decided with the
+        threshold of the out-of-fold scores; `selection` holds the out-of-fold figures, each
+        fold decided with the threshold of the others.
     """
     folder = Path(folder)
-    numbers = range(data.profile.num_folds)
+    numbers = inner_folds(data)
     records = []
-    for fold in numbers:
+    for position, fold in enumerate(numbers, start=1):
         if verbose:
-            print(f"{folder.name}: fold {fold + 1} of {len(numbers)}", flush=True)
+            print(f"{folder.name}: fold {position} of {len(numbers)}", flush=True)
         records.append(
             train_fold(
-                data, folder / f"fold{fold}", fold, method=method, seed=seed, verbose=verbose
+                data,
+                folder / f"fold{fold}",
+                fold,
+                method=method,
+                splits=("holdout", "test"),
+                seed=seed,
+                verbose=verbose,
             )
         )
-    members = [load_scores(folder / f"fold{fold}" / "scores-val.npz") for fold in numbers]
+    folders = [folder / f"fold{fold}" for fold in numbers]
+    members = [load_scores(path / "scores-val.npz") for path in folders]
+    ids = data.collection.train.ids[data.rows_of_folds(*numbers)]
     out_of_fold = Scores(
         np.concatenate([member.ids for member in members]),
         np.concatenate([member.logits for member in members]),
         data.collection.class_names,
-    ).take(data.collection.train.ids)
-    save_scores(folder / "scores-oof.npz", out_of_fold)
-    if data.test_pictures is not None:
-        tests = [load_scores(folder / f"fold{fold}" / "scores-test.npz") for fold in numbers]
-        save_scores(folder / "scores-test.npz", mean_scores(tests))
-    result = score_crossfitted(data.collection, out_of_fold, data.folds)
-    facts = {name: records[0][name] for name in ("num_params", "normalisation", "weights_sha256")}
+    ).take(ids)
+    kept = ("num_params", "trainable_params", "normalisation", "weights_sha256")
+    facts = {name: records[0][name] for name in kept}
     facts["seconds"] = sum(record["seconds"] for record in records)
+    if method != "network":
+        facts["features_seconds"] = records[0]["features_seconds"]
     if method == "network":
         facts["best_epochs"] = [record["best_epoch"] for record in records]
-    record = _record(data, folder.name, "out-of-fold", _identity(data, method, seed), result, facts)
-    write_record(folder, record)
-    return record
+    return _finish(data, folder, folders, out_of_fold, identity_of(data, method, seed), facts)
 
 
 def blend_runs(data, folder, names):
-    """Mean of the logits of finished runs below one folder, scored out of fold.
+    """Mean of the logits of finished runs below one folder.
 
     Args:
         data: `PreparedCollection`.
@@ -136,7 +159,7 @@ def blend_runs(data, folder, names):
         names: names of the subfolders.
 
     Returns:
-        the record of the blend, a dict.
+        the record of the blend, a dict, of the form of `train_all_folds`.
 
     Raises:
         ValueError: a member is missing or was made on other tables or folds, or the folder
@@ -144,7 +167,13 @@ def blend_runs(data, folder, names):
     """
     folder = Path(folder)
     members = [read_record(folder / name) for name in names]
-    identity = _identity(data, "blend", members[0]["seed"]) | {"members": list(names)}
+    identity = identity_of(
+        data,
+        "blend",
+        members[0]["seed"],
+        members=list(names),
+        member_identities=[member["identity"] for member in members],
+    )
     for name, member in zip(names, members, strict=True):
         for key in ("collection_sha256", "folds_sha256"):
             if member[key] != identity[key]:
@@ -152,26 +181,56 @@ def blend_runs(data, folder, names):
                     f"{folder / name} was made on other folds or tables: train it again"
                 )
     if (folder / "record.json").is_file():
-        _same_run(folder, identity)
-    blended = mean_scores([load_scores(folder / name / "scores-oof.npz") for name in names])
-    save_scores(folder / "scores-oof.npz", blended)
-    if data.test_pictures is not None:
-        tests = [load_scores(folder / name / "scores-test.npz") for name in names]
-        save_scores(folder / "scores-test.npz", mean_scores(tests))
-    result = score_crossfitted(data.collection, blended, data.folds)
+        read_same_run(folder, identity)
+    folders = [folder / name for name in names]
+    out_of_fold = mean_scores([load_scores(path / "scores-oof.npz") for path in folders])
     facts = {
         "members": list(names),
         "num_params": sum(member["num_params"] for member in members),
+        "trainable_params": sum(member["trainable_params"] for member in members),
         "seconds": sum(member["seconds"] for member in members),
     }
-    record = _record(data, folder.name, "out-of-fold", identity, result, facts)
-    write_record(folder, record)
-    return record
+    return _finish(data, folder, folders, out_of_fold, identity, facts)
 
 
-def _train_network(data, train_rows, val_rows, folder, method, wanted, seed, verbose):
+def inner_folds(data):
+    """Numbers of the folds that training and choosing may use: all but the holdout."""
+    return list(range(HOLDOUT + 1, data.profile.num_folds))
+
+
+def holdout_name(data):
+    """How records name the holdout."""
+    names = {4: "held-out quarter", 5: "held-out fifth", 6: "held-out sixth"}
+    return names.get(data.profile.num_folds, f"held-out fold of {data.profile.num_folds}")
+
+
+def _finish(data, folder, folders, out_of_fold, identity, facts):
+    """Scores and record of a run that is made of several others."""
+    save_scores(folder / "scores-oof.npz", out_of_fold)
+    for split in ("holdout", "test"):
+        if split == "holdout" or data.test_pictures is not None:
+            parts = [load_scores(path / f"scores-{split}.npz") for path in folders]
+            save_scores(folder / f"scores-{split}.npz", mean_scores(parts))
+    rows = data.rows_of_folds(*inner_folds(data))
+    chosen = score_crossfitted(data.collection, out_of_fold, data.folds[rows])
+    facts = {**facts, "selection": {"split": "out-of-fold", **chosen}}
+    holdout = load_scores(folder / "scores-holdout.npz")
+    result = score_with_threshold(data.collection, holdout, chosen["threshold"])
+    return write_run(data, folder, holdout_name(data), identity, result, facts)
+
+
+def _train_network(data, train_rows, val_rows, folder, wanted, exclusive, seed, verbose):
     profile = data.profile
-    trained = train_network(profile, data, train_rows, val_rows, folder, seed=seed, verbose=verbose)
+    trained = train_network(
+        profile,
+        data,
+        train_rows,
+        val_rows,
+        folder,
+        exclusive=exclusive,
+        seed=seed,
+        verbose=verbose,
+    )
     scores = {"val": trained.val_scores}
     for name, (split, ids) in wanted.items():
         if name != "val":
@@ -188,82 +247,36 @@ def _train_network(data, train_rows, val_rows, folder, method, wanted, seed, ver
         "best_epoch": trained.best_epoch,
         "num_params": int(trained.model.count_params()),
         "trainable_params": trained.trainable_params,
+        "macs": count_macs(trained.model, profile.image_shape),
         "normalisation": trained.normalisation,
-        "weights_sha256": _weights_sha256(profile),
+        "weights_sha256": start_of(profile),
         "seconds": trained.seconds,
+        "pictures_per_second": {"input": trained.input_rate, "training": trained.training_rate},
     }
     return scores, facts
 
 
-def _train_closed_form(data, train_rows, val_rows, folder, method, wanted, seed, verbose):
+def _train_closed_form(data, train_rows, folder, method, wanted, exclusive, seed):
     start = time.perf_counter()
     head = fit_closed_form(method, data, train_rows, seed=seed)
     save_head(folder, head)
     scores = {
-        name: score_closed_form(head, data, split, ids) for name, (split, ids) in wanted.items()
+        name: score_closed_form(head, data, split, ids, exclusive=exclusive)
+        for name, (split, ids) in wanted.items()
     }
-    weights_sha256 = _weights_sha256(data.profile)
+    profile = data.profile
+    backbone = build_backbone(
+        profile.backbone, profile.image_shape, normalisation=normalisation_of(profile)
+    )
     facts = {
         "penalty": head.penalty,
+        "macs": count_macs(backbone) + int(head.kernel.size),
         "num_params": int(head.kernel.size + head.bias.size),
         "trainable_params": int(head.kernel.size + head.bias.size),
-        "normalisation": find_normalisation(data.profile.backbone, weights_sha256),
-        "weights_sha256": weights_sha256,
+        "normalisation": normalisation_of(profile),
+        "weights_sha256": start_of(profile),
+        # Features are computed once for all runs of a collection, and count in each.
         "seconds": time.perf_counter() - start,
+        "features_seconds": features_seconds(data, "train"),
     }
     return scores, facts
-
-
-def _weights_sha256(profile):
-    path = find_weights(profile.backbone, profile.weights or None)
-    return None if path is None else file_sha256(path)
-
-
-def _identity(data, method, seed):
-    """What makes two runs the same run."""
-    return {
-        "method": method,
-        "seed": seed,
-        "settings": data.profile.to_dict(),
-        "collection_sha256": data.collection.sha256,
-        "folds_sha256": hash_folds(data.collection.train.ids, data.folds),
-    }
-
-
-def _same_run(folder, identity):
-    record = read_record(folder)
-    before = record.get("identity", {})
-    changed = [key for key in identity if before.get(key) != identity[key]]
-    if "settings" in changed:
-        old, new = before.get("settings", {}), identity["settings"]
-        changed.remove("settings")
-        changed += [key for key in new if old.get(key) != new[key]]
-    if changed:
-        raise ValueError(
-            f"{folder} holds a run of other settings ({', '.join(changed)}). Give another run "
-            "name, or remove the folder; nothing was overwritten."
-        )
-    return record
-
-
-def _record(data, name, split, identity, result, facts):
-    result = dict(result)
-    return new_record(
-        name,
-        profile=data.profile.name,
-        seed=identity["seed"],
-        split=split,
-        image_shape=data.profile.image_shape,
-        collection_sha256=identity["collection_sha256"],
-        folds_sha256=identity["folds_sha256"],
-        parameters=identity["settings"],
-        score=result.pop("score"),
-        constant_score=result.pop("constant_score"),
-        num_samples=result.pop("num_samples"),
-        method=identity["method"],
-        identity=identity,
-        collection=data.name,
-        device_details=describe_devices(),
-        **result,
-        **facts,
-    )

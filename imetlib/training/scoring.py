@@ -26,7 +26,7 @@ def score_crossfitted(collection, scores, groups):
         "constant_score" (best constant answer, fitted and scored on these rows), "micro_f2",
         "log_loss", "num_samples".
     """
-    rows, truth = _truth(collection, scores)
+    rows, truth = truth_of(collection, scores)
     decisions = crossfit_threshold(truth.dense(), scores.y_prob, groups).y_pred
     threshold = search_threshold(truth.dense(), scores.y_prob).threshold
     return _figures(collection, scores, rows, truth, decisions, threshold)
@@ -34,13 +34,13 @@ def score_crossfitted(collection, scores, groups):
 
 def score_with_threshold(collection, scores, threshold):
     """The figures of `score_crossfitted` for a threshold that was fitted on other rows."""
-    rows, truth = _truth(collection, scores)
+    rows, truth = truth_of(collection, scores)
     decisions = decide(scores.y_prob, threshold)
     return _figures(collection, scores, rows, truth, decisions, threshold)
 
 
-def _truth(collection, scores):
-    """Rows of the scored pictures in the training table, and their labels."""
+def truth_of(collection, scores):
+    """Rows of the scored pictures in the training table, `(n,)` int, and their `LabelTable`."""
     position = {name: row for row, name in enumerate(collection.train.ids)}
     rows = np.array([position[name] for name in scores.ids])
     return rows, collection.train.take(rows)

@@ -1,0 +1,83 @@
+"""A pretrained start without a download: a small network that has seen another drawn museum.
+
+It stands to the pocket museum as ImageNet's weights stand to paintings: other pictures, another
+task (whose culture an object is of, none of its motifs). `fast` can so show both phases of
+transfer learning, frozen and fine-tuned.
+"""
+
+import hashlib
+import json
+from dataclasses import replace
+
+import keras
+import numpy as np
+
+from imetlib.collection.batches import Batches
+from imetlib.collection.cache import build_cache
+from imetlib.collection.museum import DRAWING_VERSION, draw_museum
+from imetlib.collection.tables import read_collection
+from imetlib.files import replacing
+from imetlib.paths import runs_folder
+from imetlib.training.devices import set_seed
+from imetlib.training.fit import augmentation_of, build_classifier, compile_model, preprocessing_of
+
+MUSEUM_SEED = 1
+EPOCHS = 6
+
+
+def starting_weights(profile, out=""):
+    """Weights that the networks of a profile start from.
+
+    Args:
+        profile: `Profile`.
+        out: folder for runs, "" for the project's `runs/`.
+
+    Returns:
+        str: in `fast` the path of a `.weights.h5` file of its backbone, trained on first use
+        (some 10 s); else the profile's own `weights`.
+    """
+    if profile.name != "fast":
+        return profile.weights
+    plain = replace(profile, weights="", epochs=EPOCHS, small_epochs=0)
+    settings = json.dumps([plain.to_dict(), MUSEUM_SEED, DRAWING_VERSION])
+    key = hashlib.sha256(settings.encode()).hexdigest()[:8]
+    path = runs_folder(out) / f"{profile.backbone}-museum-{key}.weights.h5"
+    if not path.is_file():
+        backbone = _pretrain(plain, out)
+        with replacing(path) as temporary:
+            backbone.save_weights(temporary)
+    return str(path)
+
+
+def _pretrain(profile, out):
+    """The profile's backbone, trained on the culture attributes of another museum."""
+    name = f"museum{DRAWING_VERSION}-{profile.museum_size}-{profile.museum_side}px-{MUSEUM_SEED}"
+    folder = runs_folder(out) / name
+    if not (folder / "train.csv").is_file():
+        draw_museum(
+            folder,
+            size=profile.museum_size,
+            image_size=profile.museum_side,
+            seed=MUSEUM_SEED,
+            test_fraction=0.0,
+        )
+    museum = read_collection(folder)
+    side = min(profile.image_shape[:2])
+    cache = build_cache(museum, "train", folder / f"pictures-{side}px", min_side=side)
+    columns = list(museum.groups["tag"])[::4]
+    labels = museum.train.dense()[:, columns]
+    set_seed(0, deterministic=profile.deterministic)
+    classifier, _ = build_classifier(profile, len(columns), class_frequency=labels.mean(axis=0))
+    batches = Batches(
+        cache,
+        np.arange(len(labels)),
+        preprocessing_of(profile),
+        labels=labels,
+        batch_size=profile.batch_size,
+        shuffle=True,
+        augmentation=augmentation_of(profile),
+    )
+    compile_model(classifier, profile, len(batches) * profile.epochs)
+    classifier.fit(batches, epochs=profile.epochs, shuffle=False, verbose=0)
+    last = classifier.get_layer("pooled_mean").input
+    return keras.Model(classifier.input, last, name=profile.backbone)

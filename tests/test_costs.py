@@ -1,0 +1,102 @@
+"""Multiply-adds: layer by layer by hand, and of networks against published figures."""
+
+import keras
+import pytest
+
+from imetlib.models.backbones import BACKBONES, build_backbone
+from imetlib.models.costs import count_macs
+
+# By backbone: exact count without top at the size of the stock weights; what a published network
+# has more, mostly 1,000 outputs of the last features; the published figure in billions.
+MACS = {
+    "mobilenet_v2": (299_494_272, 1_280_000, 0.30),  # table 4, https://arxiv.org/abs/1801.04381
+    "xception": (8_355_355_496, 2_048_000, None),
+    "small_convnet": (29_859_840, 0, None),
+    # Table 1 of https://arxiv.org/abs/1512.03385 says 3.8 for the paper's net and this one,
+    # whose stride is in the first 1x1 convolution; 4.1 is of later ones with it in the 3x3.
+    "resnet50": (3_855_925_248, 2_048_000, 3.8),
+    "inception_resnet_v2": (13_154_258_016, 1_536_000, None),
+    # These and ConvNeXt: https://docs.pytorch.org/vision/stable/models.html, GFLOPS.
+    "vgg16": (15_346_630_656, 7 * 7 * 512 * 4096 + 4096 * 4096 + 4_096_000, 15.47),
+    "vgg19": (19_508_428_800, 7 * 7 * 512 * 4096 + 4096 * 4096 + 4_096_000, 19.63),
+    # https://github.com/google/automl/tree/master/efficientnetv2
+    "efficientnet_v2_b0": (716_806_176, 1_280_000, 0.72),
+    # Table 7 of https://arxiv.org/abs/2104.00298 says 8.8, torchvision 8.37.
+    "efficientnet_v2_s": (8_364_337_152, 1_280_000, 8.37),
+    "convnext_tiny": (4_454_763_264, 768_000, 4.46),
+}
+
+
+def network(*layers, shape=(9, 11, 6)):
+    return keras.Sequential([keras.Input(shape), *layers])
+
+
+@pytest.mark.parametrize(
+    ("layer", "macs"),
+    [
+        (keras.layers.Conv2D(8, (3, 5)), 3 * 5 * 6 * 8 * 7 * 7),
+        (keras.layers.Conv2D(8, 3, strides=2, padding="same"), 9 * 6 * 8 * 5 * 6),
+        (keras.layers.Conv2D(8, 3, groups=2, use_bias=False), 9 * 3 * 8 * 7 * 9),
+        (keras.layers.Conv2D(8, 3, dilation_rate=2), 9 * 6 * 8 * 5 * 7),
+        (keras.layers.DepthwiseConv2D(3, depth_multiplier=2), 9 * 6 * 2 * 7 * 9),
+        (keras.layers.SeparableConv2D(8, 3), (9 * 6 + 6 * 8) * 7 * 9),
+        (keras.layers.Conv2DTranspose(8, 3, strides=2), 9 * 6 * 8 * 9 * 11),
+        (keras.layers.Dense(5), 9 * 11 * 6 * 5),
+        (keras.layers.BatchNormalization(), 0),
+        (keras.layers.PReLU(), 0),
+        (keras.layers.UpSampling2D(2, interpolation="bilinear"), 0),
+    ],
+    ids=lambda value: getattr(value, "name", None),
+)
+def test_layers_by_hand(layer, macs):
+    assert count_macs(network(layer)) == macs
+
+
+def test_no_backbone_is_missing_from_the_table():
+    assert set(MACS) == set(BACKBONES)
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+def test_backbones_against_published_figures(name):
+    macs, top, published = MACS[name]
+    size = BACKBONES[name].image_size
+    backbone = build_backbone(name, (None, None, 3))
+    assert count_macs(backbone, (size, size, 3)) == macs == BACKBONES[name].macs
+    if published is not None:  # to the digits that are printed, 3.8 being cut from 3.86
+        assert (macs + top) / 1e9 == pytest.approx(
+            published, abs=0.06 if name == "resnet50" else 0.005
+        )
+
+
+def test_models_in_models_and_layers_called_twice():
+    inner = network(keras.layers.Conv2D(6, 3, padding="same"), shape=(None, None, 6))
+    inputs = keras.Input((None, None, 6))
+    x = inner(inner(inputs))
+    x = keras.layers.MaxPooling2D(2)(x) * 2.0
+    model = keras.Model(inputs, inner(x))
+    one = 9 * 6 * 6
+    assert count_macs(model, (8, 10, 6)) == one * (80 + 80 + 20)
+    wrapped = network(model, shape=(8, 10, 6))
+    assert count_macs(wrapped) == one * (80 + 80 + 20)
+
+
+def test_counting_changes_nothing():
+    model = build_backbone("small_convnet", (None, None, 3))
+    model.compile("sgd", "mse")
+    outputs = [layer.output for layer in model.layers]
+    config = model.get_config()
+    assert count_macs(model, (64, 64, 3)) == count_macs(model, (64, 64, 3))
+    assert all(layer.output is old for layer, old in zip(model.layers, outputs, strict=True))
+    assert model.get_config() == config
+
+
+def test_what_cannot_be_counted():
+    with pytest.raises(ValueError, match=r"takes any size: give `image_shape`"):
+        count_macs(build_backbone("small_convnet", (None, None, 3)))
+    with pytest.raises(ValueError, match=r"built for \(9, 11, 6\).*\(9, 12, 6\)"):
+        count_macs(network(keras.layers.ReLU()), (9, 12, 6))
+    with pytest.raises(ValueError, match=r"layer '.*', a LSTM with weights of shape \(6, 8\)"):
+        count_macs(network(keras.layers.LSTM(2), shape=(9, 6)))
+    first, second = keras.Input((4, 4, 3)), keras.Input((4, 4, 3))
+    with pytest.raises(ValueError, match="with 2 inputs"):
+        count_macs(keras.Model([first, second], first + second))
