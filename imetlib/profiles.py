@@ -137,7 +137,8 @@ class Profile:
 
     def small_shape(self):
         """(height, width, 3) of the first `small_epochs`."""
-        return scale_shape(self.image_shape, self.small_scale)
+        small = scale_shape(self.image_shape, self.small_scale)
+        return tuple(min(sides) for sides in zip(small, self.image_shape, strict=True))
 
 
 def scale_shape(shape, scale):
@@ -190,7 +191,7 @@ _PROFILES = {
         backbone="small_convnet",
         weights="",
         num_folds=4,
-        epochs=8,
+        epochs=6,
         batch_size=24,
         learning_rate=4e-3,
         scale=0.05,
@@ -258,6 +259,11 @@ def get_profile(name, **overrides):
         value = getattr(profile, key)
         if value is not None and not low <= value <= high:
             raise ValueError(f"`{key}` must be from {low:g} to {high:g}. Received: {key}={value}")
+    if profile.ema and profile.small_epochs:
+        raise ValueError(
+            "`ema` would forget the small epochs at the change of size: give `small_epochs` or "
+            f"`ema`, not both. Received: small_epochs={profile.small_epochs}, ema={profile.ema}"
+        )
     shape = profile.image_shape
     if shape is not None and (len(shape) != 3 or shape[2] != 3 or min(shape) < 1):
         raise ValueError(f"`image_shape` must be (height, width, 3). Received: image_shape={shape}")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from imetlib.collection.folds import make_folds, read_folds
+from imetlib.collection.folds import find_folds, make_folds
 from imetlib.collection.tables import Collection, LabelTable, read_collection
 from imetlib.delivery.records import FILE_NAME, read_record
 from imetlib.paths import runs_folder
@@ -101,7 +101,10 @@ def find_scored_run(runs, tables):
     found = []
     for path in Path(runs).rglob(FILE_NAME):
         folder = path.parent
-        if folder.name.startswith(_EXAMPLE) or not (folder / "scores-val.npz").is_file():
+        # A fold of a larger run, a trial of a search and a repetition are no runs of their own.
+        part = (folder.parent / FILE_NAME).is_file() or {"search", "repeated"} & {*folder.parts}
+        scored = (folder / "scores-val.npz").is_file()
+        if part or not scored or folder.name.startswith(_EXAMPLE):
             continue
         try:
             record = read_record(path)
@@ -144,7 +147,9 @@ def read_scored_rows(folder, tables):
     rows = np.array([position[name] for name in scores.ids])
     labels = tables.train.take(rows)
     specimens = None if tables.specimens is None else tables.specimens[rows]
-    groups = _folds_of_run(folder, record, tables) if file.name == _FILES[0] else None
+    groups = None
+    if file.name == _FILES[0]:
+        groups = find_folds(folder, record["parameters"].get("num_folds"), tables.train.ids)
     groups = make_folds(labels, _HALVES, specimens=specimens) if groups is None else groups[rows]
     return ScoredRows(
         run=folder.name,
@@ -155,15 +160,6 @@ def read_scored_rows(folder, tables):
         groups=groups,
         specimens=specimens,
     )
-
-
-def _folds_of_run(folder, record, tables):
-    """The folds that the members of a run left out; None where their file is not found."""
-    name = f"folds-{record['parameters'].get('num_folds')}.csv"
-    for place in (folder, *folder.resolve().parents[:3]):
-        if (place / name).is_file():
-            return read_folds(place / name, tables.train.ids)
-    return None
 
 
 def _make_example(profile, tables, out):

@@ -42,7 +42,10 @@ def test_defaults_and_words():
         ("small_convnet:svm", "network, ridge, kernel"),
         ("small_convnet:network small_convnet:network", "twice"),
         ("small_convnet:network@64x64 small_convnet:network@64x64", "twice"),
-        ("small_convnet:network@64", "HEIGHTxWIDTH.*Received: 'small_convnet:network@64'"),
+        (
+            "small_convnet:network@64",
+            "@HEIGHTxWIDTH or @FRACTION.*Received: 'small_convnet:network@64'",
+        ),
         ("small_convnet:network@64x", "Received: 'small_convnet:network@64x'"),
         ("small_convnet:network@0x64", r"at least 16 x 16.*\(0, 64, 3\)"),
         (
@@ -68,18 +71,18 @@ def test_missing_weights_stop_before_any_work(monkeypatch, tmp_path):
 
 
 def test_a_layer_name_belongs_to_one_backbone(prepared):
-    full = get_profile("full", image_shape=(32, 32, 3))
-    assert full.trainable_from == "block_6_expand"
+    assert get_profile("full").trainable_from == "late"
+    full = get_profile("full", image_shape=(32, 32, 3), trainable_from="block_6_expand")
     data = replace(prepared, profile=full)
     assert with_member(data, Member("mobilenet_v2", "network")).profile.trainable_from == (
         "block_6_expand"
     )
     # Of another backbone the same part learns, by its own names.
-    xception = with_member(data, Member("xception", "network", (96, 96))).profile
+    xception = with_member(data, Member("xception", "network", "96x96")).profile
     assert xception.trainable_from == "late" and xception.weights == "imagenet"
     for kept in ("all", "head", "late"):
         other = with_settings(data, trainable_from=kept)
-        changed = with_member(other, Member("xception", "network", (96, 96)))
+        changed = with_member(other, Member("xception", "network", "96x96"))
         assert changed.profile.trainable_from == kept
     with pytest.raises(ValueError, match="at least 71 x 71"):
         with_member(data, Member("xception", "network"))
@@ -121,12 +124,25 @@ def test_defaults_are_well_formed(name, defaults, tmp_path, monkeypatch):
 
 
 def test_a_member_has_a_size_of_its_own():
-    text = "small_convnet:network small_convnet:network@64x48 mobilenet_v2:network@96x64"
-    members = parse_members(text, FAST, COMPARED)
-    assert [member.size for member in members] == [None, (64, 48), (96, 64)]
-    assert [member.name for member in members] == [
-        "small_convnet-network", "small_convnet-network-64x48", "mobilenet_v2-network-96x64",
-    ]  # fmt: skip
+    sizes = ["", "64x48", "0.67", "1.5"]
+    words = [f"small_convnet:network{'@' if size else ''}{size}" for size in sizes]
+    members = parse_members(" ".join(words), FAST, COMPARED)
+    assert members == [Member("small_convnet", "network", size) for size in sizes]
+    names = [f"small_convnet-network{'-' if size else ''}{size}" for size in sizes]
+    assert [member.name for member in members] == names
+    # A fraction is one of the profile's size, which `full` takes from the collection.
+    shapes = [member.image_shape((288, 192, 3)) for member in members]
+    assert shapes == [(288, 192, 3), (64, 48, 3), (192, 128, 3), (448, 288, 3)]
+    assert [member.image_shape(None) for member in members] == [None, (64, 48, 3), None, None]
+
+
+def test_a_fraction_that_is_too_small_is_refused_once_the_size_is_known(prepared):
+    full = get_profile("full", image_shape=(96, 96, 3), weights="")
+    with pytest.raises(ValueError, match=r"at least 71 x 71.*\(64, 64, 3\)"):
+        parse_members("xception:network@0.67", full, COMPARED)
+    (member,) = parse_members("xception:network@0.67", replace(full, image_shape=None), COMPARED)
+    with pytest.raises(ValueError, match=r"at least 71 x 71.*\(64, 64, 3\)"):
+        with_member(with_settings(prepared, image_shape=(96, 96, 3)), member)
 
 
 @pytest.fixture(scope="module")
@@ -141,7 +157,7 @@ def own_file(tmp_path_factory):
 def test_a_member_may_be_a_file(own_file):
     profile = replace(FAST, normalisation="unit")
     (member,) = parse_members(f"{own_file}:network@32x48", profile, COMPARED)
-    assert member == Member(str(own_file), "network", (32, 48))
+    assert member == Member(str(own_file), "network", "32x48")
     assert member.name == "own_net.v2-network-32x48"
     with pytest.raises(ValueError, match=r"fixed to pictures of height and width \(32, 48\)"):
         parse_members(f"{own_file}:network@48x48", profile, COMPARED)

@@ -92,35 +92,35 @@ def test_large_collections_take_fewer_epochs_whatever_the_sample():
 
 
 @pytest.mark.parametrize(
-    ("num_pictures", "size", "shape", "epochs", "small_epochs"),
+    ("num_pictures", "size", "shape", "epochs"),
     [
-        (6_078, (192, 127), (288, 192, 3), 12, 9),
-        (109_237, (300, 300), (288, 288, 3), 6, 4),
-        (1_999, (300, 300), (288, 288, 3), 20, 14),
-        (2_000, (300, 300), (288, 288, 3), 12, 9),
-        (19_999, (300, 300), (288, 288, 3), 12, 9),
-        (20_000, (300, 300), (288, 288, 3), 6, 4),
+        (6_078, (192, 127), (288, 192, 3), 10),
+        (109_237, (300, 300), (288, 288, 3), 6),
+        (1_999, (300, 300), (288, 288, 3), 20),
+        (2_000, (300, 300), (288, 288, 3), 10),
+        (19_999, (300, 300), (288, 288, 3), 10),
+        (20_000, (300, 300), (288, 288, 3), 6),
     ],
 )
-def test_rounds_and_size_of_known_collections(num_pictures, size, shape, epochs, small_epochs):
+def test_rounds_and_size_of_known_collections(num_pictures, size, shape, epochs):
     height, width = (np.full(400, side) for side in size)
     profile = for_sizes(height, width, num_pictures)
     assert profile.image_shape == shape
-    assert (profile.epochs, profile.small_epochs) == (epochs, small_epochs)
+    # All of them at the full size: smaller pictures are for who asks for them.
+    assert (profile.epochs, profile.small_epochs) == (epochs, 0)
 
 
 @pytest.mark.parametrize(
     ("given", "filled"),
     [
-        ({}, {"image_shape": (288, 192, 3), "epochs": 12, "small_epochs": 9}),
-        ({"image_shape": (64, 96, 3)}, {"epochs": 12, "small_epochs": 9}),
-        # Who counts the epochs decides their sizes too.
-        ({"epochs": 3}, {"image_shape": (288, 192, 3), "small_epochs": 0}),
-        ({"epochs": 0}, {"image_shape": (288, 192, 3), "small_epochs": 0}),
-        ({"small_epochs": 2}, {"image_shape": (288, 192, 3), "epochs": 12}),
-        ({"small_epochs": 0}, {"image_shape": (288, 192, 3), "epochs": 12}),
+        ({}, {"image_shape": (288, 192, 3), "epochs": 10}),
+        ({"image_shape": (64, 96, 3)}, {"epochs": 10}),
+        ({"epochs": 3}, {"image_shape": (288, 192, 3)}),
+        ({"epochs": 0}, {"image_shape": (288, 192, 3)}),
+        ({"small_epochs": 2}, {"image_shape": (288, 192, 3), "epochs": 10}),
         ({"epochs": 5, "small_epochs": 2}, {"image_shape": (288, 192, 3)}),
-        ({"image_shape": (64, 64, 3), "epochs": 3}, {"small_epochs": 0}),
+        ({"image_shape": (64, 64, 3), "epochs": 3}, {}),
+        ({"image_shape": (64, 64, 3), "small_epochs": 1}, {"epochs": 10}),
         ({"image_shape": (64, 64, 3), "epochs": 5, "small_epochs": 1}, {}),
     ],
 )
@@ -136,8 +136,8 @@ def test_what_is_set_stays(given, filled):
         ((288, 192, 3), 2 / 3, (192, 128, 3)),
         ((288, 288, 3), 2 / 3, (192, 192, 3)),
         ((64, 48, 3), 0.5, (32, 32, 3)),
-        ((48, 48, 3), 1.0, (48, 48, 3)),  # never larger than the full size
-        ((24, 64, 3), 0.25, (24, 32, 3)),
+        ((96, 64, 3), 1.0, (96, 64, 3)),
+        ((64, 128, 3), 0.25, (32, 32, 3)),
     ],
 )
 def test_small_pictures_are_multiples_of_32(shape, scale, small):

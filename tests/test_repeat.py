@@ -27,7 +27,7 @@ def blend(prepared, tmp_path_factory):
     """Two members, one of them of another size, over all folds; untrained but for the bias."""
     folder = tmp_path_factory.mktemp("runs") / "repeat-blend"
     data = with_settings(prepared, epochs=0)
-    members = [Member("small_convnet", "network"), Member("small_convnet", "network", (16, 24))]
+    members = [Member("small_convnet", "network"), Member("small_convnet", "network", "16x24")]
     train_members(data, members, folder, seed=3)
     return folder
 

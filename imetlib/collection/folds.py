@@ -285,3 +285,21 @@ def _as_csv(ids: Sequence[str], folds: np.ndarray) -> str:
 
     rows = [f"{quote(i)},{fold}\n" for i, fold in zip(ids, np.asarray(folds).tolist(), strict=True)]
     return ",".join(FOLD_COLUMNS) + "\n" + "".join(rows)
+
+
+def find_folds(folder, num_folds, ids):
+    """The folds of a run, from the file beside it or above it.
+
+    Args:
+        folder: run folder; its parents are looked into as well, up to five levels.
+        num_folds: int.
+        ids: as for `read_folds`.
+
+    Returns:
+        as `read_folds`, or None where there is no file.
+    """
+    folder = Path(folder).resolve()
+    for place in (folder, *folder.parents[:5]):
+        if (place / f"folds-{num_folds}.csv").is_file():
+            return read_folds(place / f"folds-{num_folds}.csv", ids)
+    return None

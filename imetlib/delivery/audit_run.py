@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from imetlib.collection.folds import hash_folds, read_folds
+from imetlib.collection.folds import find_folds, hash_folds
 from imetlib.decisions.fbeta import (
     bootstrap_interval,
     constant_answer,
@@ -46,7 +46,7 @@ def audit_run(folder: str | Path, collection: Collection) -> list[Finding]:
 
     Args:
         folder: run folder, the one with `record.json`. Its folds file stands in it or in one of
-            the three folders above.
+            the folders above.
         collection: `Collection` that the run was made on.
 
     Returns:
@@ -234,8 +234,10 @@ def _load_parts(folder: Path) -> dict[str, Scores]:
 
 
 def _find_folds(folder: Path, record: Mapping[str, Any], collection: Collection) -> np.ndarray:
-    name = f"folds-{record['parameters'].get('num_folds')}.csv"
-    for place in (folder, *folder.resolve().parents[:3]):
-        if (place / name).is_file():
-            return read_folds(place / name, collection.train.ids.tolist())
-    raise ValueError(f"no {name} in the run folder or above it: copy it there, it names the rows")
+    number = record["parameters"].get("num_folds")
+    folds = find_folds(folder, number, collection.train.ids.tolist())
+    if folds is None:
+        raise ValueError(
+            f"no folds-{number}.csv in the run folder or above it: copy it there, it names the rows"
+        )
+    return folds

@@ -11,10 +11,14 @@ import shutil
 import sys
 from pathlib import Path
 
-from imetlib.delivery.records import compare_records, read_record, write_record
+from imetlib.delivery.audit import audit_comparison, refuse
+from imetlib.delivery.records import FILE_NAME, compare_records, read_record, write_record
 from imetlib.files import replacing
 
-_COLUMNS = ("interval", "micro_f2", "log_loss", "threshold", "best_epoch", "num_params", "seconds")
+_COLUMNS = (
+    "log_loss", "micro_f2", "threshold", "best_epoch", "macs", "num_params", "trainable_params",
+    "seconds", "features_seconds",
+)  # fmt: skip
 
 
 def publish_results(runs, target):
@@ -28,23 +32,63 @@ def publish_results(runs, target):
         list of the records of the comparison, then of the submission and its members.
 
     Raises:
-        ValueError: a run is missing or incomplete.
+        ValueError: a run is missing or incomplete, or only frozen backbones were compared.
     """
     runs, target = Path(runs), Path(target)
-    compared = [read_record(path) for path in sorted(runs.glob("comparison/*/record.json"))]
+    compared = [read_record(path) for path in sorted(runs.glob(f"comparison/*/{FILE_NAME}"))]
     blend = read_record(runs / "submission")
     members = [read_record(runs / "submission" / name) for name in blend["members"]]
+    table = comparison_table(compared, target / "comparison")
     for folder, records in (("comparison", compared), ("submission", [blend, *members])):
         for record in records:
             place = target / folder / record["run"]
             place.mkdir(parents=True, exist_ok=True)
+            (place / FILE_NAME).unlink(missing_ok=True)
             write_record(place, record)
-    table = compare_records(compared, columns=_COLUMNS)
     with replacing(target / "comparison.csv") as path:
         table.round(4).to_csv(path, index=False, quoting=csv.QUOTE_MINIMAL)
     with replacing(target / "submission.csv") as path:
         shutil.copyfile(runs / "submission" / "submission.csv", path)
     return [*compared, blend, *members]
+
+
+def comparison_table(records, folder):
+    """One row a record, best first, with the command that makes it again.
+
+    Args:
+        records: list of records of one holdout.
+        folder: where their records stand, or will stand.
+
+    Returns:
+        DataFrame.
+
+    Raises:
+        AuditError: only frozen backbones, or runs that cannot be ranked.
+    """
+    refuse(audit_comparison(records, allow=("trainable_part", "image_shape")), "comparison")
+    table = compare_records(records, allow=("image_shape",), columns=_COLUMNS)
+    by_run = {record["run"]: record for record in records}
+    low, high = zip(*(by_run[run]["interval"] for run in table["run"]), strict=True)
+    table.insert(1, "phase", [phase_of(by_run[run]) for run in table["run"]])
+    table.insert(3, "low", low)
+    table.insert(4, "high", high)
+    place = Path(folder).as_posix()
+    table["command"] = [repeat_command(f"{place}/{run}") for run in table["run"]]
+    return table
+
+
+def phase_of(record):
+    """What was done with the backbone: "frozen", "fine-tuned", "from scratch" or "blend"."""
+    if record["method"] == "blend":
+        return "blend"
+    if record["method"] in ("ridge", "kernel"):
+        return "frozen"
+    return "fine-tuned" if record.get("weights_sha256") else "from scratch"
+
+
+def repeat_command(path):
+    """The command that makes a run again, as text; `path` is that of its record or folder."""
+    return f"python -m imetlib repeat {Path(path).as_posix()} --collection DIR"
 
 
 def markdown_table(records):
@@ -57,17 +101,26 @@ def markdown_table(records):
         str, a Markdown table; the floor stands beside each score.
     """
     lines = [
-        "| run | split | F2 (95 % interval) | constant answer | pictures | parameters fitted "
-        "| training |",
-        "|---|---|---|---|---|---|---|",
+        "| run | phase | split | F2 (95 % interval) | out of fold | constant answer | pictures "
+        "| size | multiply-adds | fitted | training |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for record in sorted(records, key=lambda item: (item["split"], -item["score"])):
         low, high = record["interval"]
         fitted = record.get("trainable_params", record["num_params"]) / 1e6
+        chosen = record.get("selection", {})
+        out_of_fold = chosen.get("split") == "out-of-fold"
+        minutes = (record["seconds"] + record.get("features_seconds", 0.0)) / 60
+        macs = f"{record['macs'] / 1e9:.2f} G" if "macs" in record else ""
+        size = (
+            "" if record["method"] == "blend" else " x ".join(map(str, record["image_shape"][:2]))
+        )
         lines.append(
-            f"| {record['run']} | {record['split']} | **{record['score']:.3f}** "
-            f"({low:.3f} to {high:.3f}) | {record['constant_score']:.3f} "
-            f"| {record['num_samples']:,} | {fitted:.1f} M | {record['seconds'] / 60:.0f} min |"
+            f"| {record['run']} | {phase_of(record)} | {record['split']} "
+            f"| **{record['score']:.3f}** ({low:.3f} to {high:.3f}) "
+            f"| {format(chosen['score'], '.3f') if out_of_fold else ''} "
+            f"| {record['constant_score']:.3f} | {record['num_samples']:,} | {size} | {macs} "
+            f"| {fitted:.1f} M | {minutes:.0f} min |"
         )
     return "\n".join(lines)
 

@@ -204,7 +204,7 @@ def train_network(profile, data, train_rows, val_rows, folder, *, exclusive=(), 
         int(sum(np.prod(weight.shape) for weight in model.trainable_weights)),
         normalisation,
         time.perf_counter() - start,
-        _input_rate(batches_from(0)),
+        _input_rate(batches_from(profile.epochs)),
         None if fastest is None else len(train_rows) / fastest,
     )
 

@@ -38,6 +38,11 @@ class KernelHead:
     bias: np.ndarray
     penalty: float
 
+    @property
+    def macs(self):
+        """Multiply-adds of one picture's features: distances to the landmarks, and the sum."""
+        return int(self.landmarks.size + self.kernel.size)
+
     def logits(self, features):
         """`(num_samples, num_classes)` float32 logits of `(num_samples, num_features)`."""
         standard = _standardise(features, self.mean, self.scale)

@@ -10,12 +10,12 @@ from imetlib.collection.images import decode_image
 from imetlib.decisions.exclusive import share_in_groups
 from imetlib.delivery.records import read_record
 from imetlib.models.backbones import find_weights
-from imetlib.profiles import Profile
 from imetlib.scores import Scores, load_class_names, mean_scores
 from imetlib.training.closed_form import apply_head, load_head
 from imetlib.training.features import build_extractor, start_of
 from imetlib.training.fit import WEIGHTS_FILE, build_classifier, preprocessing_of
 from imetlib.training.predict import predict_views
+from imetlib.training.run_files import profile_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,7 +61,7 @@ class Run:
         ids = np.asarray(ids, dtype=object)
         caches, built, scores = {}, {}, []
         for folder, record in self.members:
-            profile = _profile_of(folder, record)
+            profile = profile_of(record["parameters"], folder)
             preprocessing = preprocessing_of(profile)
             side = preprocessing.min_side
             if side not in caches:
@@ -131,11 +131,3 @@ def _members(folder, record):
         yield folder, record
     for path in folds:
         yield path.parent, read_record(path.parent)
-
-
-def _profile_of(folder, record):
-    settings = dict(record["parameters"])
-    settings["image_shape"] = tuple(settings["image_shape"])
-    if settings["backbone"].endswith(".keras"):  # a copy lies in the run folder
-        settings["backbone"] = str(folder / settings["backbone"])
-    return Profile(**settings)

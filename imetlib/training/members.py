@@ -7,7 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from imetlib.collection.prepared import with_settings
-from imetlib.models.backbones import backbone_row, check_image_shape, find_weights
+from imetlib.models.backbones import (
+    backbone_row,
+    check_image_shape,
+    find_normalisation,
+    find_weights,
+)
 from imetlib.profiles import scale_shape
 from imetlib.training.runs import METHODS, blend_runs, train_all_folds, train_fold
 
@@ -85,12 +90,16 @@ def parse_members(text, profile, defaults):
                 "`members` must be backbone:method, with @HEIGHTxWIDTH or @FRACTION behind it or "
                 f"not, the method one of {', '.join(METHODS)}. Received: {word!r}"
             )
-        member = Member(found[1], found[2], found[3] or "")
-        backbone_row(member.backbone)
+        own = found[1].endswith(".keras")
+        backbone = str(Path(found[1]).expanduser()) if own else found[1]
+        member = Member(backbone, found[2], found[3] or "")
+        backbone_row(backbone)
+        if own and not profile.normalisation:
+            find_normalisation(backbone, None)  # says which ones there are
         if member.name in [other.name for other in members]:
             raise ValueError(f"`members` names {word!r} twice")
         weights = weights_of(member, profile)
-        if member.method != "network" and not weights:
+        if member.method != "network" and not weights and not own:
             raise ValueError(
                 f"{word} needs pretrained weights, and the profile {profile.name} has none for "
                 f"{member.backbone}: use {member.backbone}:network, or give `weights`"
@@ -116,10 +125,13 @@ def with_member(data, member):
         "weights": weights_of(member, data.profile),
         "image_shape": member.image_shape(data.profile.image_shape),
     }
+    own = member.backbone.endswith(".keras")  # brings its weights, and its own normalisation
+    if not own:
+        settings["normalisation"] = ""
     named = data.profile.trainable_from not in ("all", "head", "late")
     if named and member.backbone != data.profile.backbone:
         settings["trainable_from"] = "late"
-    if not settings["weights"] and data.profile.trainable_from != "head":
+    if not settings["weights"] and not own and data.profile.trainable_from != "head":
         settings["trainable_from"] = "all"  # a random start has nothing worth freezing
     data = with_settings(data, **settings)
     check_image_shape(member.backbone, data.profile.image_shape)

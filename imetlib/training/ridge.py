@@ -28,6 +28,11 @@ class RidgeHead:
     bias: np.ndarray
     penalty: float
 
+    @property
+    def macs(self):
+        """Multiply-adds of one picture's features."""
+        return int(self.kernel.size)
+
     def logits(self, features):
         """`(num_samples, num_classes)` float32 logits of `(num_samples, num_features)`."""
         return features @ self.kernel + self.bias

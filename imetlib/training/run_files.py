@@ -1,10 +1,13 @@
 """What a run folder says of its run: identity, record, and metrics that repeat byte for byte."""
 
 import json
+from pathlib import Path
 
 from imetlib.collection.folds import hash_folds
 from imetlib.delivery.records import new_record, read_record, write_record
 from imetlib.files import replacing
+from imetlib.paths import search_weights
+from imetlib.profiles import get_profile
 from imetlib.training.devices import describe_devices
 from imetlib.training.features import start_of
 
@@ -101,3 +104,30 @@ def write_run(data, folder, split, identity, result, facts):
 def metrics_of(record):
     """The figures of a record: what does not depend on time and place."""
     return {name: record[name] for name in _METRICS if name in record}
+
+
+def profile_of(settings, folder):
+    """The `Profile` of a record's parameters.
+
+    Records know files by name only: a weights file or a model of the user's own is looked for in
+    the run folder, its folds, the folders above it and where weights are looked for.
+
+    Args:
+        settings: dict, `parameters` of a record.
+        folder: the run folder.
+
+    Raises:
+        ValueError: an unknown setting or value.
+    """
+    values = dict(settings)
+    values["image_shape"] = tuple(values["image_shape"])
+    folder = Path(folder).resolve()
+    for key in ("weights", "backbone"):
+        name = values.get(key, "")
+        if not name.endswith((".h5", ".keras")) or Path(name).is_file():
+            continue
+        places = [folder, *sorted(folder.glob("fold*")), *folder.parents[:4]]
+        found = next((place / name for place in places if (place / name).is_file()), None)
+        found = found or search_weights((Path(name).name.removesuffix(".h5"),))[0]
+        values[key] = str(found or name)
+    return get_profile(values.pop("name"), **values)

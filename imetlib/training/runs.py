@@ -140,7 +140,7 @@ def train_all_folds(data, folder, *, method="network", seed=0, verbose=0):
         np.concatenate([member.logits for member in members]),
         data.collection.class_names,
     ).take(ids)
-    kept = ("num_params", "trainable_params", "normalisation", "weights_sha256")
+    kept = ("num_params", "trainable_params", "macs", "normalisation", "weights_sha256")
     facts = {name: records[0][name] for name in kept}
     facts["seconds"] = sum(record["seconds"] for record in records)
     if method != "network":
@@ -188,6 +188,7 @@ def blend_runs(data, folder, names):
         "members": list(names),
         "num_params": sum(member["num_params"] for member in members),
         "trainable_params": sum(member["trainable_params"] for member in members),
+        "macs": sum(member["macs"] for member in members),
         "seconds": sum(member["seconds"] for member in members),
     }
     return _finish(data, folder, folders, out_of_fold, identity, facts)
@@ -270,7 +271,7 @@ def _train_closed_form(data, train_rows, folder, method, wanted, exclusive, seed
     )
     facts = {
         "penalty": head.penalty,
-        "macs": count_macs(backbone) + int(head.kernel.size),
+        "macs": count_macs(backbone) + head.macs,
         "num_params": int(head.kernel.size + head.bias.size),
         "trainable_params": int(head.kernel.size + head.bias.size),
         "normalisation": normalisation_of(profile),
