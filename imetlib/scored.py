@@ -102,7 +102,8 @@ def find_scored_run(runs, tables):
     for path in Path(runs).rglob(FILE_NAME):
         folder = path.parent
         # A fold of a larger run, a trial of a search and a repetition are no runs of their own.
-        part = (folder.parent / FILE_NAME).is_file() or {"search", "repeated"} & {*folder.parts}
+        below = {*folder.relative_to(runs).parts}
+        part = (folder.parent / FILE_NAME).is_file() or below & {"search", "repeated"}
         scored = (folder / "scores-val.npz").is_file()
         if part or not scored or folder.name.startswith(_EXAMPLE):
             continue

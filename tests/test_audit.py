@@ -359,10 +359,17 @@ def make_record(run, **changes):
 
 def test_t08_a_ranking_of_frozen_features():
     frozen = [make_record(name, trainable_from="head") for name in ("xception", "vgg19")]
-    assert [found.severity for found in audit_comparison(frozen)] == ["warning"]
-    assert "this ranks frozen features, not backbones" in audit_comparison(frozen)[0].message
-    assert audit_comparison([make_record("a", method="ridge"), make_record("b", epochs=0)])
+    message = "this ranks frozen features, not backbones; add fine-tuned rows"
+    # One backbone with two heads is no ranking of backbones either.
+    for records in (frozen, frozen[:1], [make_record("a", method="ridge"),
+                                         make_record("b", epochs=0)]):  # fmt: skip
+        (text,) = texts(audit_comparison(records))
+        assert text.startswith("error, comparison: only heads were trained") and message in text
+        with pytest.raises(AuditError, match="ranks frozen features"):
+            refuse(audit_comparison(records))
     assert not audit_comparison([make_record("xception"), make_record("vgg19")])
+    both = [make_record("frozen", method="ridge"), make_record("tuned")]
+    assert not audit_comparison(both, allow=["trainable_part"])
 
 
 @pytest.mark.parametrize(
@@ -413,7 +420,7 @@ def test_t14_one_run_under_two_names():
 
 def test_t17_a_run_that_a_constant_answer_equals():
     assert texts(audit_floor(0.202, 0.2084)) == [
-        "error, floor: F2 0.2020 is not above the constant answer, 0.2084: nothing was learned "
+        "warning, floor: F2 0.2020 is not above the constant answer, 0.2084: nothing was learned "
         "from pictures"
     ]
     assert texts(audit_floor(0.215, 0.2084, (0.205, 0.225))) == [
@@ -654,8 +661,10 @@ def lose(name):
 def test_a_run_with_one_defect(network, drawn, change, rule, text):
     change(network, drawn)
     found = audit_run(network, drawn.collection)
+    # A run that learned nothing may be a result; its figure is what it says.
+    severity = "warning" if rule == "floor" else "error"
     assert any(
-        one.severity == "error" and one.rule == rule and re.search(text, one.message)
+        one.severity == severity and one.rule == rule and re.search(text, one.message)
         for one in found
     ), texts(found)
 

@@ -2,13 +2,14 @@
 
 import matplotlib as mpl
 import numpy as np
+import pandas as pd
 import pytest
 
 mpl.use("Agg")
 
 import matplotlib.pyplot as plt
 
-from imetlib import figures, figures_collection
+from imetlib import figures, figures_collection, figures_training
 from imetlib.collection.labels import make_label_table
 from imetlib.collection.museum import draw_museum
 from imetlib.collection.tables import read_collection
@@ -133,10 +134,6 @@ def test_figures_use_the_axes_they_are_given(scores):
 
 
 def test_training_figures_show_runs_and_floor(tmp_path):
-    import pandas as pd
-
-    from imetlib import figures_training
-
     path = tmp_path / "history.csv"
     path.write_text("epoch,val_f2\n0,0.2\n1,0.5\n")
     history = figures_training.read_history(path)
@@ -148,10 +145,87 @@ def test_training_figures_show_runs_and_floor(tmp_path):
             "score": [0.5, 0.6],
             "interval": [[0.45, 0.55], [0.5, 0.7]],
             "constant_score": [0.3, 0.3],
-            "seconds": [60.0, 600.0],
+            "macs": [2e6, 4e8],
         }
     )
     ax = figures_training.plot_scores(table)
     assert [label.get_text() for label in ax.get_yticklabels()] == ["a", "b"]
     assert any("constant answer 0.300" in text.get_text() for text in ax.texts)
-    assert len(figures_training.plot_cost(table).texts) == 2
+    ax = figures_training.plot_cost(table)
+    assert [text.get_text() for text in ax.texts] == ["a", "b", "constant answer 0.300"]
+    assert ax.get_xscale() == "log" and floors(ax) == [0.3]
+    (points, _, (bars,)) = ax.containers[0]
+    assert points.get_xydata().tolist() == [[2.0, 0.5], [400.0, 0.6]]
+    spans = [segment[:, 1].tolist() for segment in bars.get_segments()]
+    np.testing.assert_allclose(spans, table["interval"].tolist())
+
+
+def floors(ax):
+    """Heights of dashed lines across the whole axes."""
+    return [line.get_ydata()[0] for line in ax.lines if line.get_linestyle() == "--"]
+
+
+def test_phases_join_the_scores_of_a_seed():
+    phases = {"frozen": [0.4, 0.5], "fine-tuned": [0.6, 0.8], "from scratch": [0.3, 0.2]}
+    ax = figures_training.plot_phases(phases, 0.25)
+    assert [label.get_text() for label in ax.get_xticklabels()] == list(phases)
+    drawn = [line.get_ydata() for line in ax.lines[:3]]
+    np.testing.assert_allclose(drawn, [[0.4, 0.6, 0.3], [0.5, 0.8, 0.2], [0.45, 0.7, 0.25]])
+    assert floors(ax) == [0.25]
+    assert ax.get_legend_handles_labels()[1] == ["one seed", "mean"]
+    with pytest.raises(ValueError, match=r"shorter|longer"):
+        figures_training.plot_phases({"frozen": [0.4, 0.5], "fine-tuned": [0.6]}, 0.25)
+
+
+def test_differences_stand_in_order_with_their_intervals():
+    differences = {
+        "pad": {"difference": 0.02, "interval": [-0.01, 0.04]},
+        "focal": {"difference": -0.05, "interval": [-0.08, -0.01]},
+    }
+    ax = figures_training.plot_differences(differences)
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["focal", "pad"]
+    points, _, (bars,) = ax.containers[0]
+    assert points.get_xdata().tolist() == [-0.05, 0.02]
+    spans = [segment[:, 0].tolist() for segment in bars.get_segments()]
+    np.testing.assert_allclose(spans, [[-0.08, -0.01], [-0.01, 0.04]])
+
+
+def test_reported_figures_stand_beside_the_floors():
+    floors = {"per sample": 0.2084, "micro": 0.2163}
+    ax = figures_training.plot_reported({"ours": 0.55, "theirs": 0.202}, floors)
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["theirs", "ours"]
+    assert [bar.get_width() for bar in ax.patches] == [0.202, 0.55]
+    assert [line.get_xdata()[0] for line in ax.lines] == [0.2084, 0.2163]
+    assert ax.get_legend_handles_labels()[1] == ["per sample, 0.2084", "micro, 0.2163"]
+
+
+def test_a_search_shows_trials_best_and_failures():
+    trials = [
+        {"number": 0, "state": "complete", "score": 0.5},
+        {"number": 1, "state": "failed", "score": float("nan")},
+        {"number": 2, "state": "complete", "score": 0.4},
+        {"number": 3, "state": "complete", "score": 0.7},
+    ]
+    ax = figures_training.plot_search(trials)
+    lines = {line.get_label(): line for line in ax.lines}
+    assert lines["best so far"].get_ydata().tolist() == [0.5, 0.5, 0.5, 0.7]
+    assert lines["trial"].get_xydata().tolist() == [[0, 0.5], [2, 0.4], [3, 0.7]]
+    assert lines["the profile's own settings"].get_xdata().tolist() == [0]
+    assert lines["failed"].get_xdata().tolist() == [1]
+    whole = figures_training.plot_search([trials[0], trials[3]])
+    assert "failed" not in whole.get_legend_handles_labels()[1]
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("plot_phases", ({"frozen": [0.4]}, 0.2)),
+        ("plot_differences", ({"pad": {"difference": 0.1, "interval": [0.0, 0.2]}},)),
+        ("plot_reported", ({"ours": 0.5}, {"floor": 0.2})),
+        ("plot_search", ([{"number": 0, "state": "failed", "score": float("nan")}],)),
+    ],
+)
+def test_training_figures_use_the_axes_they_are_given(name, arguments):
+    ax = plt.subplots()[1]
+    assert getattr(figures_training, name)(*arguments, ax=ax) is ax
+    ax.figure.canvas.draw()

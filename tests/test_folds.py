@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from imetlib.collection.folds import (
+    find_folds,
     fold_report,
     hash_folds,
     holdout_rows,
@@ -261,6 +262,24 @@ def test_edited_folds_are_refused(tmp_path):
         read_folds(path, IDS)
     path.with_suffix(".json").unlink()
     assert read_folds(path, IDS)[0] == 1
+
+
+def test_folds_of_a_run_are_found_in_its_folder_or_above(tmp_path):
+    deep = tmp_path / "comparison/search/trial/fold1/run"
+    deep.mkdir(parents=True)
+    assert find_folds(deep, 3, IDS) is None
+    assert find_folds(deep, None, IDS) is None
+    write_folds(tmp_path / "folds-3.csv", IDS, FOLDS)
+    assert find_folds(deep, 3, IDS).tolist() == list(FOLDS)
+    assert find_folds(deep, 4, IDS) is None
+    # The nearest file counts; a sixth level is too far.
+    other = [FOLDS[0], *FOLDS[1:][::-1]]
+    write_folds(deep.parent / "folds-3.csv", IDS, other)
+    assert find_folds(deep, 3, IDS).tolist() == other
+    (deep.parent / "folds-3.csv").unlink()
+    (deep.parent / "folds-3.json").unlink()
+    (deep / "deeper").mkdir()
+    assert find_folds(deep / "deeper", 3, IDS) is None
 
 
 @needs_data

@@ -64,6 +64,8 @@ def test_few_landmarks_come_near_all_of_them():
     new, truth = make_rings(300, seed=1)
     few = fit_kernel(features, labels, max_landmarks=100)
     assert few.landmarks.shape == (100, 3)
+    # A distance to each landmark, and a weight of each for every class.
+    assert few.macs == 100 * 3 + 100 * 3 and isinstance(few.macs, int)
     whole = log_loss(truth, fit_kernel(features, labels).logits(new))
     assert log_loss(truth, few.logits(new)) < 1.5 * whole
 

@@ -18,8 +18,10 @@ from imetlib.training.members import (
     Member,
     compare_members,
     parse_members,
+    seeds_of,
     train_members,
     verbosity,
+    weights_of,
     with_member,
 )
 
@@ -47,6 +49,9 @@ def test_defaults_and_words():
             "@HEIGHTxWIDTH or @FRACTION.*Received: 'small_convnet:network@64'",
         ),
         ("small_convnet:network@64x", "Received: 'small_convnet:network@64x'"),
+        ("small_convnet:network@2", "Received: 'small_convnet:network@2'"),
+        ("small_convnet:network@-0.5", "Received: 'small_convnet:network@-0.5'"),
+        ("small_convnet:network@0.5 small_convnet:network@0.5", "twice"),
         ("small_convnet:network@0x64", r"at least 16 x 16.*\(0, 64, 3\)"),
         (
             "small_convnet:network@64x15",
@@ -120,6 +125,30 @@ def test_defaults_are_well_formed(name, defaults, tmp_path, monkeypatch):
     assert len({member.name for member in members}) == len(members) >= 1
 
 
+@pytest.mark.parametrize("name", PROFILE_NAMES)
+def test_defaults_compare_frozen_with_fine_tuned(name):
+    """Frozen features alone rank no backbones: each backbone is trained as well."""
+    words = COMPARED[name].split()
+    backbones = {word.split(":")[0] for word in words}
+    assert all({f"{backbone}:ridge", f"{backbone}:network"} <= {*words} for backbone in backbones)
+    assert len(backbones) == {"fast": 1, "report": 4, "full": 2}[name]
+
+
+def test_a_backbone_without_stock_weights_starts_at_random():
+    full = get_profile("full")
+    assert weights_of(Member("xception", "network"), full) == "imagenet"
+    assert weights_of(Member("small_convnet", "network"), full) == ""
+    own = replace(full, weights="museum.weights.h5")
+    assert weights_of(Member("small_convnet", "ridge"), own) == "museum.weights.h5"
+
+
+def test_seeds_of_a_comparison():
+    assert seeds_of(FAST, 3, 0) == [3, 4, 5, 6, 7]
+    assert seeds_of(get_profile("full"), 3, 0) == [3]
+    for profile in (FAST, get_profile("report")):
+        assert seeds_of(profile, 0, 2) == [0, 1]
+
+
 # Sizes and files ------------------------------------------------------------------------------
 
 
@@ -165,6 +194,36 @@ def test_a_member_may_be_a_file(own_file):
         parse_members(f"{own_file.with_name('none.keras')}:network", profile, COMPARED)
 
 
+def test_a_file_without_normalisation_is_refused(own_file):
+    with pytest.raises(ValueError, match=r"own_net\.v2\.keras.* give `normalisation`, one of tf"):
+        parse_members(f"{own_file}:network@32x48", FAST, COMPARED)
+
+
+def test_a_file_may_stand_below_the_home_folder(own_file, monkeypatch):
+    monkeypatch.setenv("HOME", str(own_file.parent))
+    profile = replace(FAST, normalisation="unit")
+    (member,) = parse_members(f"~/{own_file.name}:ridge@32x48", profile, COMPARED)
+    assert member.backbone == str(own_file)
+
+
+def test_a_file_keeps_what_only_the_user_knows(prepared, own_file):
+    """Its normalisation and its first layer that learns; stock backbones have their own."""
+    data = with_settings(
+        prepared,
+        backbone=str(own_file),
+        normalisation="unit",
+        trainable_from="conv2d",
+        image_shape=(32, 48, 3),
+    )
+    for kept in ("conv2d", "all", "head", "late"):
+        own = with_member(
+            with_settings(data, trainable_from=kept), Member(str(own_file), "network")
+        ).profile
+        assert (own.normalisation, own.trainable_from) == ("unit", kept)
+    stock = with_member(data, Member("small_convnet", "network")).profile
+    assert (stock.normalisation, stock.trainable_from) == ("", "all")
+
+
 def test_another_size_gets_its_own_cache(prepared):
     wide = with_settings(prepared, image_shape=(32, 64, 3))
     assert wide.train_pictures is prepared.train_pictures
@@ -205,6 +264,27 @@ def test_compared_on_the_holdout(prepared, tmp_path, monkeypatch):
         assert record["trainable_params"] == record["num_params"] - statistics
         assert record["parameters"]["trainable_from"] == "all"
     assert records[0]["macs"] > records[1]["macs"] > 0
+
+
+def test_further_seeds_get_folders_of_their_own(prepared, tmp_path, monkeypatch):
+    asked = []
+
+    def train_fold(data, folder, fold, *, method, seed, verbose):
+        asked.append((folder.relative_to(tmp_path).as_posix(), fold, method, seed))
+        return {"run": folder.name}
+
+    monkeypatch.setattr(module, "train_fold", train_fold)
+    members = [Member("small_convnet", "network"), Member("small_convnet", "network", "16x24")]
+    records = compare_members(prepared, members, tmp_path, seeds=(4, 5, 0))
+    names = [
+        f"small_convnet-network{size}{seed}"
+        for size in ("", "-16x24")
+        for seed in ("", "-seed5", "-seed0")
+    ]
+    assert [record["run"] for record in records] == names
+    assert asked == [
+        (name, 1, "network", seed) for name, seed in zip(names, [4, 5, 0] * 2, strict=True)
+    ]
 
 
 def test_every_member_is_checked_before_the_first_is_trained(prepared, tmp_path, monkeypatch):

@@ -84,8 +84,15 @@ def test_supported_pythons():
 def test_tensorflow_is_an_extra_only():
     names = {canonicalize_name(requirement.name) for requirement in base_dependencies()}
     assert not [name for name in names if name.startswith(("tensorflow", "torch", "jax"))]
-    assert {"tf", "tf-cpu", "tf-gpu", "notebooks", "test", "dev"} <= set(EXTRAS)
+    assert {"tf", "tf-cpu", "tf-gpu", "notebooks", "search", "test", "dev"} <= set(EXTRAS)
     assert Requirement(EXTRAS["tf-gpu"][0]).extras == {"and-cuda"}
+
+
+def test_the_search_is_an_extra_that_is_tested():
+    assert [Requirement(text).name for text in EXTRAS["search"]] == ["optuna"]
+    assert set(EXTRAS["search"]) <= set(EXTRAS["test"])
+    assert "optuna" not in {requirement.name for requirement in base_dependencies()}
+    assert "optuna" in locked_versions("3.12")
 
 
 @pytest.mark.parametrize("requirement", base_dependencies(), ids=lambda r: r.name)

@@ -6,12 +6,12 @@ import json
 import numpy as np
 import pytest
 
-from imetlib.profiles import PROFILE_NAMES, Profile, get_profile
+from imetlib.profiles import PROFILE_NAMES, Profile, get_profile, scale_shape
 
 
 def test_fast_needs_nothing_from_outside():
     profile = get_profile("fast")
-    assert profile.weights == "" and profile.image_shape and profile.epochs
+    assert profile.weights == "" and profile.image_shape and profile.epochs == 6
 
 
 def test_report_is_the_setting_of_2019():
@@ -61,6 +61,10 @@ def test_overrides_replace_and_none_leaves():
         ({"weight_decay": -0.1}, r"weight_decay=-0\.1"),
         ({"image_shape": (32, 32)}, r"image_shape=\(32, 32\)"),
         ({"flip": 2.0}, r"flip=2\.0"),
+        (
+            {"ema": 0.9, "small_epochs": 2},
+            r"`small_epochs` or `ema`, not both. Received: small_epochs=2, ema=0\.9",
+        ),
     ],
 )
 def test_what_cannot_be_is_refused_before_anything_starts(overrides, message):
@@ -142,6 +146,39 @@ def test_what_is_set_stays(given, filled):
 )
 def test_small_pictures_are_multiples_of_32(shape, scale, small):
     assert get_profile("fast", image_shape=shape, small_scale=scale).small_shape() == small
+
+
+@pytest.mark.parametrize(
+    ("shape", "scale", "small"),
+    [
+        ((16, 24, 3), 0.5, (16, 24, 3)),
+        ((48, 48, 3), 1.0, (48, 48, 3)),
+        ((20, 300, 3), 2 / 3, (20, 192, 3)),
+        ((63, 31, 3), 1.0, (63, 31, 3)),
+    ],
+)
+def test_small_pictures_are_never_larger_than_the_whole_ones(shape, scale, small):
+    assert get_profile("fast", image_shape=shape, small_scale=scale).small_shape() == small
+
+
+@pytest.mark.parametrize(
+    ("scale", "scaled"),
+    [(0.67, (192, 128, 3)), (1.0, (288, 192, 3)), (1.5, (448, 288, 3)), (0.01, (32, 32, 3))],
+)
+def test_a_scaled_shape_has_sides_of_multiples_of_32(scale, scaled):
+    assert scale_shape((288, 192, 3), scale) == scaled
+
+
+def test_either_small_epochs_or_a_running_mean():
+    assert get_profile("fast", ema=0.9).ema == 0.9
+    assert get_profile("fast", small_epochs=2).small_epochs == 2
+    assert get_profile("fast", ema=0.0, small_epochs=2).small_epochs == 2
+
+
+@pytest.mark.parametrize("name", PROFILE_NAMES)
+def test_groups_share_unless_asked_otherwise(name):
+    assert get_profile(name).exclusive
+    assert not get_profile(name, exclusive=False).exclusive
 
 
 def test_a_record_names_files_without_their_folders(tmp_path):

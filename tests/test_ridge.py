@@ -34,6 +34,7 @@ def test_it_is_ridge_regression_up_to_the_calibration():
     np.testing.assert_allclose(head.logits(features), slope * expected + offset, atol=5e-3)
     assert slope > 0
     assert head.kernel.dtype == head.bias.dtype == np.float32
+    assert head.macs == 12 * 5 and isinstance(head.macs, int)
 
 
 def test_views_are_stacked_samples():

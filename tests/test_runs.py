@@ -250,7 +250,7 @@ def test_two_runs_of_one_seed_are_equal_byte_for_byte(prepared, held_out, tmp_pa
 
 
 def test_two_runs_with_everything_random_are_equal_byte_for_byte(prepared, tmp_path):
-    """Growing pictures, dropout, erasing, mean of the weights, the test set."""
+    """Growing pictures, dropout, erasing, the test set."""
     data = with_settings(
         prepared,
         image_shape=(64, 64, 3),
@@ -260,7 +260,6 @@ def test_two_runs_with_everything_random_are_equal_byte_for_byte(prepared, tmp_p
         batch_size=25,
         dropout=0.3,
         erase=0.5,
-        ema=0.5,
     )
     records = [
         runs.train_fold(data, tmp_path / place / "run", 2, splits=("holdout", "test"), seed=5)
@@ -373,7 +372,9 @@ def test_costs_of_several_runs_add_up(blend):
     wholes = [json.loads((folder / f"seed{x}/record.json").read_text()) for x in (0, 1)]
     folds = [json.loads((folder / f"seed0/fold{x}/record.json").read_text()) for x in (1, 2)]
     assert wholes[0]["seconds"] == pytest.approx(sum(one["seconds"] for one in folds))
-    for name in ("num_params", "trainable_params", "seconds"):
+    # One picture goes through every member, and one fold of each costs what another does.
+    assert wholes[0]["macs"] == folds[0]["macs"] == folds[1]["macs"] > 0
+    for name in ("num_params", "trainable_params", "macs", "seconds"):
         assert record[name] == pytest.approx(sum(one[name] for one in wholes))
     # Without a picture phase there is no rate of training, but one of the batches.
     assert folds[0]["pictures_per_second"]["input"] > 0

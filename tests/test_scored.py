@@ -82,6 +82,26 @@ def test_the_best_comparison_run_of_this_collection_is_found(museum, tmp_path):
     assert find_scored_run(tmp_path, museum) == best
 
 
+def test_what_is_part_of_another_run_is_not_found(museum, tmp_path):
+    rows, places = np.arange(10), tmp_path / "museum"
+    whole = write_run(places / "comparison" / "net", museum, rows, selection=0.3)
+    write_run(whole / "fold1", museum, rows, selection=0.9)
+    write_run(places / "search" / "trial003", museum, rows, selection=0.9)
+    write_run(places / "search" / "late" / "trial000" / "fold1", museum, rows, selection=0.9)
+    write_run(places / "repeated" / "net-1" / "net", museum, rows, selection=0.9)
+    write_run(places / "example-1234", museum, rows, selection=0.9)
+    assert find_scored_run(tmp_path, museum) == whole
+    # A fold whose whole was never finished is a run like any other.
+    alone = write_run(places / "unfinished" / "fold1", museum, rows, selection=0.8)
+    assert find_scored_run(str(tmp_path), museum) == alone
+
+
+@pytest.mark.parametrize("name", ["search", "repeated"])
+def test_the_folders_above_the_runs_may_have_any_name(museum, tmp_path, name):
+    folder = write_run(tmp_path / name / "runs" / "net", museum, np.arange(10))
+    assert find_scored_run(tmp_path / name / "runs", museum) == folder
+
+
 def test_a_missing_run_names_the_notebook_that_makes_one(museum, tmp_path):
     with pytest.raises(FileNotFoundError, match="02_backbone_comparison"):
         scores_for_thresholds(get_profile("full"), museum.root, out=tmp_path)

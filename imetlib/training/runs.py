@@ -243,6 +243,7 @@ def _train_network(data, train_rows, val_rows, folder, wanted, exclusive, seed, 
                 preprocessing_of(profile),
                 data.collection.class_names,
                 mirror_view=profile.mirror_view,
+                exclusive=exclusive,
             )
     facts = {
         "best_epoch": trained.best_epoch,
