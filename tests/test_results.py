@@ -8,6 +8,7 @@ import pytest
 from imetlib.delivery.audit import AuditError, audit_comparison
 from imetlib.delivery.records import compare_records, new_record, read_record, write_record
 from imetlib.delivery.results import (
+    committed_table,
     comparison_table,
     markdown_table,
     phase_of,
@@ -150,6 +151,11 @@ def test_readme_table_is_made_of_the_committed_records():
     assert all(item["score"] > item["constant_score"] for item in [*compared, *answered])
 
 
+def test_a_table_that_is_not_committed_is_named():
+    with pytest.raises(FileNotFoundError, match=r"No comparison\.csv of atlantis"):
+        committed_table("atlantis")
+
+
 @pytest.mark.skipif(not RESULTS.is_dir(), reason="no committed results")
 def test_committed_comparison_stands_the_audit_and_its_commands_can_be_run():
     records = {
@@ -165,3 +171,6 @@ def test_committed_comparison_stands_the_audit_and_its_commands_can_be_run():
         assert read_record(ROOT / place)["run"] == run
         assert float(row["score"]) == pytest.approx(records[run]["score"], abs=5e-5)
         assert row["phase"] == phase_of(records[run])
+    table = committed_table(RESULTS.name).set_index("run")
+    for run, interval in table["interval"].items():
+        assert interval == pytest.approx(records[run]["interval"], abs=5e-5)

@@ -20,6 +20,8 @@ _COLUMNS = (
     "seconds", "features_seconds",
 )  # fmt: skip
 
+_PHASES = ("frozen", "fine-tuned")
+
 
 def publish_results(runs, target):
     """Copy records and submission of a collection's runs, and write their tables.
@@ -77,6 +79,28 @@ def comparison_table(records, folder):
     return table
 
 
+def committed_table(name):
+    """The committed comparison of a collection, `results/<name>/comparison.csv`.
+
+    Args:
+        name: folder in `results/`.
+
+    Returns:
+        DataFrame as from `comparison_table`, with `interval` as pairs.
+
+    Raises:
+        FileNotFoundError: the package was installed without the project's `results/`.
+    """
+    import pandas as pd
+
+    path = Path(__file__).resolve().parents[2] / "results" / name / "comparison.csv"
+    if not path.is_file():
+        raise FileNotFoundError(f"No {path.name} of {name}: it lies in the project's results/")
+    table = pd.read_csv(path)
+    table["interval"] = table[["low", "high"]].to_numpy().tolist()
+    return table
+
+
 def phase_of(record):
     """What was done with the backbone: "frozen", "fine-tuned", "from scratch" or "blend"."""
     if record["method"] == "blend":
@@ -84,6 +108,31 @@ def phase_of(record):
     if record["method"] in ("ridge", "kernel"):
         return "frozen"
     return "fine-tuned" if record.get("weights_sha256") else "from scratch"
+
+
+def scores_by_phase(records):
+    """Scores of the first backbone that was both frozen (`ridge`) and fine-tuned, seed by seed.
+
+    Args:
+        records: list of records.
+
+    Returns:
+        dict "frozen", "fine-tuned" to lists of scores in the order of the seeds; empty lists
+        where no backbone was trained in both ways.
+    """
+    found = {}
+    for record in records:
+        place = (record["parameters"]["backbone"], tuple(record["image_shape"]))
+        phase = "frozen" if record["method"] == "ridge" else phase_of(record)
+        if record["method"] in ("ridge", "network"):
+            found.setdefault(place, {}).setdefault(phase, {})[record["seed"]] = record["score"]
+    for phases in found.values():
+        seeds = sorted({*phases.get("frozen", {})} & {*phases.get("fine-tuned", {})})
+        if seeds:
+            return {
+                name: [phases[name][seed] for seed in seeds] for name in ("frozen", "fine-tuned")
+            }
+    return {"frozen": [], "fine-tuned": []}
 
 
 def repeat_command(path):
