@@ -65,24 +65,38 @@ def plot_scores(table, *, ax=None):
 
 
 def plot_cost(table, *, ax=None):
-    """Score with its interval against multiply-adds a picture.
+    """Score with its interval against multiply-adds a picture, one colour a phase.
 
     Args:
-        table: DataFrame with columns run, score, interval (pairs), macs, constant_score.
+        table: DataFrame with columns run, phase, score, interval (pairs), macs, constant_score.
         ax: matplotlib Axes or None.
 
     Returns:
         Axes.
     """
-    ax = plt.subplots(figsize=(7, 3.8))[1] if ax is None else ax
-    bounds = np.array(table["interval"].tolist())
-    errors = np.abs(bounds.T - table["score"].to_numpy())
-    ax.errorbar(table["macs"] / 1e6, table["score"], yerr=errors, fmt="o", capsize=3)
-    for row in table.itertuples():
-        ax.annotate(row.run, (row.macs / 1e6, row.score), xytext=(6, 3), textcoords="offset points")
+    ax = plt.subplots(figsize=(7, 4.5))[1] if ax is None else ax
+    for number, (phase, rows) in enumerate(table.groupby("phase", sort=True)):
+        bounds = np.array(rows["interval"].tolist())
+        errors = np.abs(bounds.T - rows["score"].to_numpy())
+        ax.errorbar(
+            rows["macs"] / 1e6,
+            rows["score"],
+            yerr=errors,
+            fmt="os^D"[number % 4],
+            color=f"C{number}",
+            capsize=3,
+            label=phase,
+        )
+    # Members are named backbone-method-size: one name a backbone, above its best run.
+    names = table["run"].str.split("-").str[0]
+    for row in table.loc[table["score"].groupby(names).idxmax()].itertuples():
+        high = (row.macs / 1e6, row.interval[1])
+        label = row.run.split("-")[0]
+        ax.annotate(label, high, xytext=(0, 4), textcoords="offset points", ha="center", fontsize=8)
     _draw_floor(ax, float(table["constant_score"].max()))
     ax.set_xscale("log")
-    ax.margins(x=0.35, y=0.2)
+    ax.margins(x=0.3, y=0.15)
+    ax.legend(frameon=False, loc="center right")
     ax.set(xlabel="multiply-adds a picture in millions", ylabel="mean per-sample F2")
     return ax
 

@@ -142,6 +142,7 @@ def test_training_figures_show_runs_and_floor(tmp_path):
     table = pd.DataFrame(
         {
             "run": ["a", "b"],
+            "phase": ["frozen", "fine-tuned"],
             "score": [0.5, 0.6],
             "interval": [[0.45, 0.55], [0.5, 0.7]],
             "constant_score": [0.3, 0.3],
@@ -154,10 +155,13 @@ def test_training_figures_show_runs_and_floor(tmp_path):
     ax = figures_training.plot_cost(table)
     assert [text.get_text() for text in ax.texts] == ["a", "b", "constant answer 0.300"]
     assert ax.get_xscale() == "log" and floors(ax) == [0.3]
-    (points, _, (bars,)) = ax.containers[0]
-    assert points.get_xydata().tolist() == [[2.0, 0.5], [400.0, 0.6]]
-    spans = [segment[:, 1].tolist() for segment in bars.get_segments()]
-    np.testing.assert_allclose(spans, table["interval"].tolist())
+    assert ax.get_legend_handles_labels()[1] == ["fine-tuned", "frozen"]
+    drawn = {}
+    for points, _, (bars,) in ax.containers:
+        ((macs, score),) = points.get_xydata().tolist()
+        drawn[macs] = (score, bars.get_segments()[0][:, 1].tolist())
+    assert drawn[2.0][0] == 0.5 and drawn[400.0][0] == 0.6
+    np.testing.assert_allclose([drawn[2.0][1], drawn[400.0][1]], table["interval"].tolist())
 
 
 def floors(ax):

@@ -79,6 +79,8 @@ def test_good_run(tmp_path, capfd):
     assert str(tmp_path) not in str(notebook.metadata)
     assert [file.name for file in result.path.parent.iterdir()] == ["98_test.ipynb"]
     lines = capfd.readouterr().err.splitlines()
+    # On a loaded machine libzmq may say so when the kernel's sockets close; that line is not ours.
+    lines = [line for line in lines if not line.startswith("Assertion failed: pfd.revents")]
     assert [line.split()[:4] for line in lines[:-1]] == [["cell", "6", "of", "6"]]
     assert lines[-1].startswith("98_test ")
     assert lines[-1].endswith("s  ok")
