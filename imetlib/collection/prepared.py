@@ -62,14 +62,30 @@ def locate_collection(profile, collection="", out="", *, progress=False):
     """
     if profile.name != "fast":
         return find_collection(collection)
+    return drawn_museum(profile, out, progress=progress)
+
+
+def drawn_museum(profile, out="", *, seed=0, test_fraction=0.25, progress=False):
+    """Folder of the pocket museum of a profile, drawn on first use.
+
+    Args:
+        profile: `Profile`, for the number of pictures and their size.
+        out: folder for runs, "" for the project's `runs/`.
+        seed, test_fraction, progress: see `imetlib.collection.museum.draw_museum`. Another seed
+            is another museum, with a folder of its own.
+
+    Returns:
+        `pathlib.Path`.
+    """
     name = f"museum{DRAWING_VERSION}-{profile.museum_size}-{profile.museum_side}px"
-    folder = runs_folder(out) / name
+    folder = runs_folder(out) / (f"{name}-{seed}" if seed else name)
     if not (folder / "train.csv").is_file():
         draw_museum(
             folder,
             size=profile.museum_size,
             image_size=profile.museum_side,
-            seed=0,
+            seed=seed,
+            test_fraction=test_fraction,
             progress=progress,
         )
     return folder

@@ -14,7 +14,8 @@ import numpy as np
 
 from imetlib.collection.batches import Batches
 from imetlib.collection.cache import build_cache
-from imetlib.collection.museum import DRAWING_VERSION, draw_museum
+from imetlib.collection.museum import DRAWING_VERSION
+from imetlib.collection.prepared import drawn_museum
 from imetlib.collection.tables import read_collection
 from imetlib.files import replacing
 from imetlib.paths import runs_folder
@@ -52,16 +53,7 @@ def starting_weights(profile, out=""):
 
 def _pretrain(profile, out):
     """The profile's backbone, trained on a part of the attributes of another museum."""
-    name = f"museum{DRAWING_VERSION}-{profile.museum_size}-{profile.museum_side}px-{MUSEUM_SEED}"
-    folder = runs_folder(out) / name
-    if not (folder / "train.csv").is_file():
-        draw_museum(
-            folder,
-            size=profile.museum_size,
-            image_size=profile.museum_side,
-            seed=MUSEUM_SEED,
-            test_fraction=0.0,
-        )
+    folder = drawn_museum(profile, out, seed=MUSEUM_SEED, test_fraction=0.0)
     museum = read_collection(folder)
     side = min(profile.image_shape[:2])
     cache = build_cache(museum, "train", folder / f"pictures-{side}px", min_side=side)
