@@ -2,8 +2,8 @@
 
 Gaussian kernel ridge regression (Saunders et al., ICML 1998) in the subset-of-regressors form
 with random landmarks (Nystroem; Williams and Seeger, NIPS 2000), so that a hundred thousand
-pictures fit as well as six thousand. On the watercolours it is worth about .02 F2 over the
-linear head on the same features.
+pictures fit as well as six thousand. Features enter by their signed square root (Perronnin et
+al., ECCV 2010), which keeps the few large ones from deciding alone.
 """
 
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ class KernelHead:
     """Logits as a sum of Gaussians around landmarks.
 
     Args:
-        landmarks: `(num_landmarks, num_features)` float32, standardised features.
+        landmarks: `(num_landmarks, num_features)` float32, standardised roots of features.
         mean, scale: `(num_features,)` float32, which standardise.
         width: float > 0, squared distance at which a Gaussian falls to 1/e.
         kernel: `(num_landmarks, num_classes)` float32.
@@ -45,7 +45,7 @@ class KernelHead:
 
     def logits(self, features):
         """`(num_samples, num_classes)` float32 logits of `(num_samples, num_features)`."""
-        standard = _standardise(features, self.mean, self.scale)
+        standard = _standardise(_signed_root(features), self.mean, self.scale)
         return _gaussians(standard, self.landmarks, self.width) @ self.kernel + self.bias
 
 
@@ -54,7 +54,7 @@ def fit_kernel(
     labels,
     *,
     groups=None,
-    width=1.0,
+    width=2.0,
     penalties=PENALTIES,
     max_landmarks=MAX_LANDMARKS,
     seed=0,
@@ -68,7 +68,8 @@ def fit_kernel(
         features: `(num_samples, num_features)` float32.
         labels: `(num_samples, num_classes)` bool.
         groups: `(num_samples,)` int or None, rows that stay on one side.
-        width: float > 0, in units of the median squared distance of the samples.
+        width: float > 0, in units of the median squared distance of the samples. 2 is the best
+            of 0.5, 1, 2, 4 and 8 on the inner folds of the watercolours, by .002 F2 over 1.
         penalties: float > 0 to choose from.
         max_landmarks: int. Samples around which Gaussians stand; all where there are fewer.
         seed: int.
@@ -82,7 +83,7 @@ def fit_kernel(
     if not width > 0:
         raise ValueError(f"`width` must be positive. Received: width={width}")
     rng = np.random.default_rng(seed)
-    features = np.asarray(features, dtype=np.float32)
+    features = _signed_root(np.asarray(features, dtype=np.float32))
     mean, scale = features.mean(axis=0), features.std(axis=0) + 1e-3
     standard = _standardise(features, mean, scale)
     chosen = rng.permutation(len(standard))[:max_landmarks]
@@ -100,6 +101,10 @@ def fit_kernel(
     return KernelHead(
         landmarks, mean, scale, width, whitening @ head.kernel, head.bias, head.penalty
     )
+
+
+def _signed_root(features):
+    return np.copysign(np.sqrt(np.abs(features)), features)
 
 
 def _standardise(features, mean, scale):

@@ -117,7 +117,7 @@ def load_run(folder):
     folder = Path(folder)
     record = read_record(folder)
     members = list(_members(folder, record))
-    class_names = load_class_names(members[0][0] / "scores-val.npz")
+    class_names = load_class_names(next(members[0][0].glob("scores-*.npz")))
     return Run(folder, record, class_names, record["threshold"], members)
 
 
@@ -126,7 +126,8 @@ def _members(folder, record):
         for name in record["members"]:
             yield from _members(folder / name, read_record(folder / name))
         return
-    folds = sorted(folder.glob("fold*/record.json"))
+    # A closed-form head of a run over all folds was fitted once more, on all of them.
+    folds = sorted(folder.glob("fold*/record.json")) if record["method"] == "network" else ()
     if not folds:
         yield folder, record
     for path in folds:
