@@ -36,7 +36,7 @@ def find_exclusive_groups(labels: LabelTable | np.ndarray, class_names: Sequence
     dense = labels if isinstance(labels, (np.ndarray, list)) else labels.dense()
     dense = np.asarray(dense, dtype=bool)
     found = []
-    for name, columns in _columns_of_groups(class_names).items():
+    for name, columns in columns_of_groups(class_names).items():
         counts = dense[:, columns].sum(axis=1)
         if len(columns) > 1 and counts.max(initial=0) <= 1:
             found.append(name)
@@ -67,7 +67,7 @@ def share_in_groups(
         >>> share_in_groups(np.zeros((1, 2), np.float32), ["a::b", "a::c"], ["a"]).round(3)
         array([[-0.693, -0.693]], dtype=float32)
     """
-    groups = _columns_of_groups(class_names)
+    groups = columns_of_groups(class_names)
     unknown = sorted(set(exclusive) - set(groups))
     if unknown:
         raise ValueError(f"Unknown groups: {', '.join(unknown)}. Known: {', '.join(groups)}")
@@ -83,7 +83,8 @@ def share_in_groups(
     return np.minimum(shared, logits, dtype=np.float32)
 
 
-def _columns_of_groups(class_names: Sequence[str]) -> dict[str, list[int]]:
+def columns_of_groups(class_names: Sequence[str]) -> dict[str, list[int]]:
+    """Group to its columns, groups and columns in the order of the names `group::name`."""
     groups: dict[str, list[int]] = {}
     for column, name in enumerate(class_names):
         groups.setdefault(name.partition("::")[0], []).append(column)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from imetlib.decisions.fbeta import fbeta_of_counts, fbeta_samples, is_ragged
+from imetlib.decisions.limits import apply_limits, check_limits
 from imetlib.decisions.sweep import (
     blocks,
     bound_below,
@@ -280,25 +281,11 @@ def decide(
                [0, 1, 0]])
     """
     y_prob = check_scores(y_prob)
-    num_classes = y_prob.shape[1]
-    highest = num_classes if max_labels is None else min(max_labels, num_classes)
-    if not 0 <= min_labels <= highest:
-        raise ValueError(
-            f"`min_labels` must be in 0..{highest}. Received: min_labels={min_labels}, "
-            f"max_labels={max_labels}, {num_classes} classes"
-        )
+    highest = check_limits(min_labels, max_labels, y_prob.shape[1])
     y_pred = np.empty(y_prob.shape, bool)
     for start, block in blocks(y_prob):
         y_pred[start : start + len(block)] = block >= np.asarray(threshold, np.float32)
-    num_labels = np.count_nonzero(y_pred, axis=1)
-    for rows, size in (
-        (np.flatnonzero(num_labels < min_labels), min_labels),
-        (np.flatnonzero(num_labels > highest), highest),
-    ):
-        scores = y_prob[rows].astype(np.float32)
-        top = np.argsort(-scores, axis=1, kind="stable")[:, :size]
-        y_pred[rows] = False
-        y_pred[rows[:, None], top] = True
+    apply_limits(y_pred, y_prob, min_labels, highest)
     return y_pred
 
 
