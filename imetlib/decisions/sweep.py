@@ -81,6 +81,22 @@ def check_scores(y_prob: np.ndarray) -> np.ndarray:
     return y_prob
 
 
+def check_probabilities(y_prob: np.ndarray) -> np.ndarray:
+    """As `check_scores`, and every score in [0, 1]; one pass where all is well."""
+    y_prob = np.asarray(y_prob)
+    if (
+        y_prob.ndim == 2
+        and y_prob.size
+        and all(block.min() >= 0 and block.max() <= 1 for _, block in blocks(y_prob))
+    ):
+        return y_prob
+    y_prob = check_scores(y_prob)
+    raise ValueError(
+        "`y_prob` must be probabilities in [0, 1]; put logits through a sigmoid first. Received: "
+        f"values from {y_prob.min():.6g} to {y_prob.max():.6g}"
+    )
+
+
 def blocks(y_prob: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
     """First row and float32 scores of blocks that stay in the processor's cache."""
     for start in range(0, len(y_prob), _ROWS_IN_CACHE):
