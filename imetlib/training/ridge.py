@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from imetlib.decisions.calibration import fit_pair
 from imetlib.decisions.thresholds import search_threshold
 
 # For standardised features of a few thousand samples.
@@ -84,7 +85,7 @@ def fit_ridge(features, labels, *, groups=None, penalties=PENALTIES, standardise
         found = search_threshold(truth, np.clip(scores, 0.0, 1.0).astype(np.float32)).score
         if found > best[0]:
             best = (found, penalty, scores)
-    slope, offset = _fit_pair(best[2], truth)
+    slope, offset = fit_pair(best[2], truth)
 
     everything = np.ones(len(labels), dtype=bool)
     centre = labels.mean(axis=0)
@@ -110,21 +111,3 @@ def _moments(views, targets, rows, mean, scale):
 
 def _solve(gram, product, penalty):
     return np.linalg.solve(gram + penalty * np.eye(len(gram), dtype=gram.dtype), product)
-
-
-def _fit_pair(scores, truth, steps=50):
-    """Newton's method for (a, b) of sigmoid(a * score + b), mean log loss over all entries."""
-    x, y = scores.ravel().astype(np.float64), truth.ravel().astype(np.float64)
-    rate = np.clip(y.mean(), 1e-6, 1 - 1e-6)
-    pair = np.array([4.0, np.log(rate / (1 - rate))])
-    design = np.stack([x, np.ones_like(x)])
-    for _ in range(steps):
-        probability = 1.0 / (1.0 + np.exp(-np.clip(pair @ design, -30, 30)))
-        gradient = design @ (probability - y) / len(y)
-        weight = probability * (1 - probability)
-        hessian = (design * weight) @ design.T / len(y) + 1e-9 * np.eye(2)
-        step = np.linalg.solve(hessian, gradient)
-        pair = pair - np.clip(step, -2.0, 2.0)
-        if np.abs(step).max() < 1e-6:
-            break
-    return pair
