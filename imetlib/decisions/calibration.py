@@ -223,23 +223,16 @@ def _pool_groups(
         groups = tuple(name.partition("::")[0] for name in class_names)
         numbers = np.array([names.index(name) for name in groups])
     pools = pool_scores(y_true, y_prob, numbers)
-    everything = _merge(pools)
+    if all(pool.has_both for pool in pools):
+        return dict(zip(names, pools, strict=True)), groups
+    everything = pool_scores(y_true, y_prob)[0]
     if not everything.has_both:
         raise ValueError(
             "`y_true` must hold true and false labels. Received: "
             f"{int(everything.positives.sum())} true of {int(everything.counts.sum())}"
         )
-    return {
-        name: pool if pool.has_both else everything for name, pool in zip(names, pools, strict=True)
-    }, groups
-
-
-def _merge(pools: list[PooledScores]) -> PooledScores:
-    mean_prob = np.concatenate([pool.mean_prob for pool in pools])
-    counts = np.concatenate([pool.counts for pool in pools])
-    positives = np.concatenate([pool.positives for pool in pools])
-    order = np.argsort(mean_prob, kind="stable")
-    return PooledScores(mean_prob[order], counts[order], positives[order])
+    usable = [pool if pool.has_both else everything for pool in pools]
+    return dict(zip(names, usable, strict=True)), groups
 
 
 def _fit_line(pool: PooledScores) -> tuple[np.ndarray, np.ndarray]:

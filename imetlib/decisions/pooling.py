@@ -1,8 +1,8 @@
 """Scores pooled by size: what calibration needs of 120 million entries fits into 46,000 bins.
 
 A bin holds the scores that agree in the first 11 bits of p, or of 1 - p above one half; it is
-less than .001 wide in the logit, and its mean stands for it. Half-precision scores below one half
-are not merged at all.
+less than .001 wide in the logit (the last one below p = 1, where float32 ends, .2), and its mean
+stands for it. Half-precision scores below one half are not merged at all.
 """
 
 from __future__ import annotations
