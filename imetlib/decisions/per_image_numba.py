@@ -118,11 +118,15 @@ def num_counts(mean):
 
 
 @njit(cache=True, nogil=True, fastmath=_REORDER)
-def _dot(left, right):
-    total = 0.0
-    for place in range(len(left)):
-        total += left[place] * right[place]
-    return total
+def _multiply(shares, others, wanted, size, worth):
+    """`worth[k, u]`: what is gained by a sure label of unit u in a set of k."""
+    for unit in range(len(wanted)):
+        if wanted[unit]:
+            for k in range(1, len(shares)):
+                total = 0.0
+                for count in range(size):
+                    total += shares[k, count] * others[unit, count]
+                worth[k, unit] = total
 
 
 @njit(cache=True, nogil=True)
@@ -143,7 +147,7 @@ def decide_ratio(y_prob, max_labels, weight, y_pred, expected):
             y_pred[row, columns[k]] = True
 
 
-@njit(cache=True, nogil=True, fastmath={"contract"})
+@njit(cache=True, nogil=True, fastmath=_REORDER)
 def decide_independent(y_prob, num_candidates, shares, y_pred, expected):
     """The best set of each row where all labels are independent: the k highest for some k.
 
@@ -169,9 +173,10 @@ def decide_independent(y_prob, num_candidates, shares, y_pred, expected):
         best, chosen = -1.0, 0
         for k in range(1, max_labels + 1):
             own = others[k - 1]
+            score = 0.0
             for count in range(size):
                 hits[count] += q[k - 1] * own[count]
-            score = _dot(hits, shares[k, :size])
+                score += hits[count] * shares[k, count]
             if score > best:
                 best, chosen = score, k
         expected[row] = best
@@ -200,7 +205,7 @@ def decide_exclusive(y_prob, groups, num_groups, num_candidates, shares, y_pred,
     wanted = np.empty(num_groups + num_candidates, np.bool_)
     tables = np.empty((3, shares.shape[1]))
     others = np.empty((num_groups + num_candidates, shares.shape[1]))
-    worth = np.empty(num_groups + num_candidates)
+    worth = np.empty((len(shares), num_groups + num_candidates))
     for row in range(len(y_prob)):
         scaled[:] = y_prob[row]
         sums[:] = 0.0
@@ -232,13 +237,11 @@ def decide_exclusive(y_prob, groups, num_groups, num_candidates, shares, y_pred,
         _leave_one_out(
             q[:num_units], tail, wanted, tables[1, :size], tables[2, :size], others[:, :size]
         )
+        _multiply(shares, others, wanted[:num_units], size, worth)
         best, num_chosen = -1.0, 0
         for k in range(1, max_labels + 1):
-            for unit in range(num_units):
-                if wanted[unit]:
-                    worth[unit] = _dot(others[unit, :size], shares[k, :size])
             for place in range(num_candidates):
-                gains[place] = values[place] * worth[units[place]]
+                gains[place] = values[place] * worth[k, units[place]]
                 order[place] = place
             # By score they are nearly sorted by gain: insertion has little to move.
             for place in range(1, num_candidates):
