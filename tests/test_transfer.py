@@ -10,7 +10,8 @@ from imetlib.collection.labels import make_label_table
 from imetlib.decisions import transfer
 from imetlib.decisions.fbeta import fbeta_samples
 from imetlib.decisions.neighbours import nearest_neighbours
-from imetlib.decisions.transfer import fit_transfer, transfer_labels
+from imetlib.decisions.transfer import transfer_labels
+from imetlib.decisions.transfer_fit import fit_transfer
 
 
 def as_table(matrix, prefix="id"):
@@ -97,6 +98,11 @@ def test_likelihood_is_that_of_the_probabilities(case, data):
             expected = mean_log_probability(y_true, y_prob)
             assert fit.scores[row, column] == pytest.approx(expected, abs=1e-6)
     assert fit.score == fit.scores.max()
+    columns = [np.flatnonzero(row) for row in y_true]
+    again = fit_transfer(
+        columns, indices, similarities, labels, ks=ks, scales=[8, 0, 2], smoothing=0.01
+    )
+    np.testing.assert_array_equal(again.scores, fit.scores)
     np.testing.assert_allclose(
         fit.apply(indices, similarities, labels),
         vote(indices[:, : fit.k], similarities[:, : fit.k], labels, fit.scale, 0.01),
