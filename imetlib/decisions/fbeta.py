@@ -260,8 +260,14 @@ def is_ragged(labels: Any) -> bool:
     )
 
 
-def _count_hits(y_true: Labels, y_pred: Labels) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Hits, true labels and predicted labels of each sample, `(num_samples,)` int64 each."""
+def pair_codes(
+    y_true: Labels, y_pred: Labels
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, tuple[int, int]]:
+    """True, predicted and hit labels as one int64 each, `row << 32 | column`, and the shape.
+
+    Raises:
+        ValueError: as `fbeta_samples`.
+    """
     true_rows, true_columns, true_shape = label_pairs(y_true, "y_true")
     pred_rows, pred_columns, pred_shape = label_pairs(y_pred, "y_pred")
     # A sequence of columns knows its number of samples, and only a least number of classes.
@@ -275,14 +281,18 @@ def _count_hits(y_true: Labels, y_pred: Labels) -> tuple[np.ndarray, np.ndarray,
             "`y_true` and `y_pred` must have the same shape. "
             f"Received: {true_shape} and {pred_shape}"
         )
-    hits = np.intersect1d(
-        true_rows << 32 | true_columns, pred_rows << 32 | pred_columns, assume_unique=True
-    )
-    num_samples = true_shape[0]
+    true, pred = true_rows << 32 | true_columns, pred_rows << 32 | pred_columns
+    hits = np.intersect1d(true, pred, assume_unique=True)
+    return true, pred, hits, (true_shape[0], max(true_shape[1], pred_shape[1]))
+
+
+def _count_hits(y_true: Labels, y_pred: Labels) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Hits, true labels and predicted labels of each sample, `(num_samples,)` int64 each."""
+    true, pred, hits, (num_samples, _) = pair_codes(y_true, y_pred)
     return (
         np.bincount(hits >> 32, minlength=num_samples),
-        np.bincount(true_rows, minlength=num_samples),
-        np.bincount(pred_rows, minlength=num_samples),
+        np.bincount(true >> 32, minlength=num_samples),
+        np.bincount(pred >> 32, minlength=num_samples),
     )
 
 

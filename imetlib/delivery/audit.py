@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from imetlib.collection.csvfiles import CollectionError
+from imetlib.decisions.averages import fbeta_macro
 from imetlib.decisions.fbeta import fbeta_micro, fbeta_samples
 from imetlib.delivery.records import COMPARED, METRIC
 
@@ -152,13 +153,12 @@ def average_scores(y_true: Labels, y_pred: Labels) -> dict[str, float]:
     """F2 in [0, 1] by the name of its average: per sample (the score), micro, macro (classes).
 
     Args:
-        y_true, y_pred: `LabelTable` or `(num_samples, num_classes)` array of 0/1.
+        y_true, y_pred: as in `fbeta_samples`.
     """
-    truth, chosen = (y.dense() if hasattr(y, "dense") else np.asarray(y) for y in (y_true, y_pred))
     return {
-        METRIC: fbeta_samples(truth, chosen),
-        "F2 micro": fbeta_micro(truth, chosen),
-        "F2 macro": fbeta_samples(truth.T, chosen.T),
+        METRIC: fbeta_samples(y_true, y_pred),
+        "F2 micro": fbeta_micro(y_true, y_pred),
+        "F2 macro": fbeta_macro(y_true, y_pred),
     }
 
 

@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 
 from imetlib.collection.prepared import with_settings
-from imetlib.decisions.fbeta import bootstrap_interval, fbeta_per_sample
+from imetlib.decisions.comparison import paired_comparison
+from imetlib.decisions.fbeta import fbeta_per_sample
 from imetlib.decisions.thresholds import decide
 from imetlib.delivery.records import read_record
 from imetlib.scores import load_scores
@@ -91,5 +92,5 @@ def paired_difference(collection, folder, other):
     if not np.array_equal(rows, other_rows):
         raise ValueError(f"{folder} and {other} were scored on other pictures: train one again")
     groups = None if collection.specimens is None else collection.specimens[rows]
-    interval = bootstrap_interval(first - second, groups=groups)
-    return {"difference": float((first - second).mean()), "interval": list(interval)}
+    found = paired_comparison(first, second, groups=groups)
+    return {"difference": found.difference, "interval": list(found.interval)}
