@@ -8,6 +8,7 @@ What the neighbours say about labels is in `imetlib.decisions.transfer`.
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +16,9 @@ import numpy as np
 
 # Rows of a block that are looked at together: their similarities stay in the processor's cache.
 _SLAB = 256
-_ROWS_CHECKED_TOGETHER = 4096
+_ROWS_CHECKED_TOGETHER = 1024
+# Squares of lengths beyond this, or its inverse, are no float32.
+_SHORTEST = 1e-15
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,7 +74,7 @@ def nearest_neighbours(
         smaller first; and `(num_queries, k)` float32 cosines in [-1, 1].
 
     Raises:
-        ValueError: the widths differ, an embedding is not finite or zero, `queries` is
+        ValueError: the widths differ, an embedding is not finite or has no length, `queries` is
             `embeddings` itself, `groups` do not fit, a pair is out of range, or a query is left
             with fewer than `k` candidates.
 
@@ -86,9 +89,12 @@ def nearest_neighbours(
             "`queries` is `embeddings`: each picture would be its own neighbour. Give "
             "`queries=None` to leave it out."
         )
-    embeddings = _check_embeddings(embeddings, "embeddings")
-    leave_one_out = queries is None
-    queries = embeddings if queries is None else _check_embeddings(queries, "queries")
+    embeddings, lengths = _check_embeddings(embeddings, "embeddings")
+    leave_one_out, query_lengths = queries is None, lengths
+    if queries is None:
+        queries = embeddings
+    else:
+        queries, query_lengths = _check_embeddings(queries, "queries")
     if queries.shape[1] != embeddings.shape[1]:
         raise ValueError(
             "`queries` and `embeddings` must have the same number of features. "
@@ -102,22 +108,39 @@ def nearest_neighbours(
     cosines = np.full((len(queries), k), -np.inf, np.float32)
     rows = np.zeros((len(queries), k), np.int64)
     side = _block_side(block_bytes, embeddings.shape[1])
-    product = np.empty(min(side, shape[0]) * min(side, shape[1]), np.float32)
+    units = np.empty((min(side, shape[1]), embeddings.shape[1]), np.float32)
+    product = np.empty(min(side, shape[0]) * len(units), np.float32)
     for start in range(0, len(embeddings), side):
-        candidates = _unit_rows(embeddings[start : start + side])
+        part = slice(start, min(start + side, len(embeddings)))
+        candidates = units[: part.stop - start]
+        np.divide(embeddings[part], lengths[part, None], out=candidates, casting="same_kind")
+        edges = _edges(len(candidates), k, doubling=start == 0)
         for first in range(0, len(queries), side):
-            block = _unit_rows(queries[first : first + side])
-            size = len(block) * len(candidates)
-            similar = product[:size].reshape(len(block), len(candidates))
+            # The length of a query does not change which candidates are nearest to it.
+            block = np.asarray(queries[first : first + side], np.float32)
+            similar = product[: len(block) * len(candidates)].reshape(len(block), -1)
             np.matmul(block, candidates.T, out=similar)
             for top in range(0, len(block), _SLAB):
-                part = slice(first + top, min(first + top + _SLAB, first + len(block)))
-                slab = similar[top : top + _SLAB]
-                _keep_nearest(cosines[part], rows[part], slab, part.start, start, barred)
+                own = slice(first + top, min(first + top + _SLAB, first + len(block)))
+                for left, right in itertools.pairwise(edges):
+                    slab = similar[top : top + _SLAB, left:right]
+                    _keep_nearest(cosines[own], rows[own], slab, own.start, start + left, barred)
     order = np.argsort(-cosines, axis=1, kind="stable")
-    cosines = np.take_along_axis(cosines, order, axis=1)
+    cosines = np.take_along_axis(cosines, order, axis=1) / query_lengths[:, None]
     # Rounding can carry the product of two unit vectors past 1.
-    return np.take_along_axis(rows, order, axis=1), np.clip(cosines, -1.0, 1.0)
+    cosines = np.clip(cosines, -1.0, 1.0).astype(np.float32)
+    return np.take_along_axis(rows, order, axis=1), cosines
+
+
+def _edges(width: int, k: int, *, doubling: bool) -> list[int]:
+    """Columns at which a block is cut: where nothing is known yet, each piece doubles the rest.
+
+    A piece then holds few that beat what the ones before it have left.
+    """
+    edges = [0]
+    while doubling and edges[-1] < width:
+        edges.append(max(4 * k, 256, 2 * edges[-1]))
+    return [*(edge for edge in edges if edge < width), width]
 
 
 def _keep_nearest(
@@ -138,7 +161,7 @@ def _keep_nearest(
     limit = 4 * k + 64
     crowded = np.empty(0, np.int64)
     if np.count_nonzero(above) > limit * len(slab):
-        # The first block, or candidates that come ever nearer: a partial sort, row by row.
+        # The first piece, or candidates that come ever nearer: a partial sort, row by row.
         crowded = np.flatnonzero(above.sum(axis=1) > limit)
         above[crowded] = False
     queries, columns = np.divmod(np.flatnonzero(above), slab.shape[1])
@@ -186,40 +209,31 @@ def _largest(values: np.ndarray, size: int) -> np.ndarray:
 
 
 def _block_side(block_bytes: int, num_features: int) -> int:
-    """Rows of a block: the product of two blocks, the blocks, and what making one takes."""
-    linear = 12.0 * num_features
+    """Rows of a block: the product of two blocks, and each of them as float32."""
+    linear = 8.0 * num_features
     return max(1, int((np.sqrt(linear**2 + 16.0 * block_bytes) - linear) / 8))
 
 
-def _unit_rows(block: np.ndarray) -> np.ndarray:
-    """The rows at length 1, float32; scaled by the largest first, so that no square overflows."""
-    block = np.asarray(block, np.result_type(block.dtype, np.float32))
-    # Twice, since the largest of a row of the smallest numbers is no number to divide by.
-    block = block / np.maximum(np.abs(block).max(axis=1, keepdims=True), np.finfo(block.dtype).tiny)
-    block /= np.abs(block).max(axis=1, keepdims=True)
-    unit = block.astype(np.float32, copy=False)
-    unit /= np.sqrt(np.einsum("ij,ij->i", unit, unit))[:, None]
-    return unit
-
-
-def _check_embeddings(embeddings: Any, name: str) -> np.ndarray:
+def _check_embeddings(embeddings: Any, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """The embeddings as an array, and the length of each row."""
     embeddings = embeddings if isinstance(embeddings, np.ndarray) else np.asarray(embeddings)
     if embeddings.ndim != 2 or not embeddings.size or embeddings.dtype.kind not in "fiu":
         raise ValueError(
             f"`{name}` must be (num_samples, num_features) numbers. "
             f"Received: shape {embeddings.shape}, {embeddings.dtype}"
         )
+    lengths = np.empty(len(embeddings), np.result_type(embeddings.dtype, np.float32))
     for start in range(0, len(embeddings), _ROWS_CHECKED_TOGETHER):
-        block = embeddings[start : start + _ROWS_CHECKED_TOGETHER]
-        largest = np.maximum(block.max(axis=1), -block.min(axis=1).astype(np.float64))
-        bad = np.flatnonzero(~(np.isfinite(largest) & (largest > 0)))
-        if len(bad):
-            what = "all zero" if largest[bad[0]] == 0 else "not finite"
-            raise ValueError(
-                f"`{name}` must be finite and not zero: a cosine needs a direction. "
-                f"Received: row {start + bad[0]} is {what}"
-            )
-    return embeddings
+        block = np.asarray(embeddings[start : start + _ROWS_CHECKED_TOGETHER], lengths.dtype)
+        with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+            lengths[start : start + len(block)] = np.sqrt(np.einsum("ij,ij->i", block, block))
+    bad = np.flatnonzero(~((lengths > _SHORTEST) & (lengths < 1 / _SHORTEST)))
+    if len(bad):
+        raise ValueError(
+            f"`{name}` must be finite and have a length in ({_SHORTEST}, {1 / _SHORTEST}): a "
+            f"cosine needs a direction. Received: row {bad[0]} of length {lengths[bad[0]]}"
+        )
+    return embeddings, lengths
 
 
 def _make_barred(
