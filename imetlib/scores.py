@@ -11,6 +11,7 @@ from imetlib.files import replacing
 TOP = 128
 # Logit of what a sparse file left out: a probability of 1e-9.
 FLOOR = -20.7
+SPACES = ("logit", "probability")
 
 
 class NotFiniteError(ValueError):
@@ -66,14 +67,18 @@ class Scores:
         return Scores(self.ids[rows], self.logits[rows], self.class_names)
 
 
-def mean_scores(members):
-    """Mean of the logits of networks, folds or views of the same pictures.
+def mean_scores(members, *, weights=None, space="logit"):
+    """Mean of networks, folds or views of the same pictures.
 
     Args:
         members: list of `Scores` with equal ids, in equal order, and class names.
+        weights: one float >= 0 a member, with sum 1, or None for equal ones.
+        space: what is averaged, "logit" or "probability". Logits let a sure member outvote
+            doubtful ones, probabilities do not.
 
     Raises:
-        ValueError: nothing to average, or the members differ in ids or classes.
+        ValueError: nothing to average, the members differ in ids or classes, the weights do not
+            fit, or an unknown space.
     """
     if not members:
         raise ValueError("`members` must hold at least one Scores object")
@@ -81,9 +86,41 @@ def mean_scores(members):
     for member in members[1:]:
         if member.class_names != first.class_names or not np.array_equal(member.ids, first.ids):
             raise ValueError("Scores to average must have the same ids and classes, in one order")
-    return Scores(
-        first.ids, np.mean([member.logits for member in members], axis=0), first.class_names
-    )
+    check_space(space)
+    if space == "logit":
+        logits = weighted_mean([member.logits for member in members], weights)
+    else:
+        logits = logits_of(weighted_mean([member.y_prob for member in members], weights))
+    return Scores(first.ids, logits, first.class_names)
+
+
+def weighted_mean(arrays, weights=None):
+    """Mean of float32 arrays of one shape; `weights` as in `mean_scores`."""
+    if weights is None:
+        return np.mean(arrays, axis=0)
+    given = np.asarray(weights, np.float64)
+    if given.shape != (len(arrays),) or not (given >= 0).all() or abs(given.sum() - 1) > 1e-6:
+        raise ValueError(
+            f"`weights` must be {len(arrays)} numbers >= 0 with sum 1. Received: {weights}"
+        )
+    total = np.zeros(np.shape(arrays[0]), np.float32)
+    for array, weight in zip(arrays, given, strict=True):
+        if weight:
+            total += np.float32(weight) * array
+    return total
+
+
+def check_space(space):
+    """Raises where scores cannot be averaged in a space of this name."""
+    if space not in SPACES:
+        raise ValueError(f"`space` must be one of {', '.join(SPACES)}. Received: space={space!r}")
+
+
+def logits_of(y_prob):
+    """Float32 logits of probabilities, those of 0 and 1 at -20.7 and 20.7."""
+    with np.errstate(divide="ignore"):
+        logits = np.log(y_prob) - np.log1p(-y_prob)
+    return np.clip(logits, FLOOR, -FLOOR).astype(np.float32, copy=False)
 
 
 def save_scores(path, scores):
@@ -104,12 +141,18 @@ def save_scores(path, scores):
     if logits.shape[1] <= 4 * TOP:
         arrays["logits"] = logits
     else:
-        columns = np.sort(np.argpartition(logits, -TOP, axis=1)[:, -TOP:], axis=1)
-        arrays["columns"] = columns.astype(np.int32)
+        columns = top_columns(logits, TOP)
+        arrays["columns"] = columns
         arrays["top_logits"] = np.take_along_axis(logits, columns, axis=1)
     with replacing(path) as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, **arrays)
     return path
+
+
+def top_columns(values, size):
+    """`(num_samples, size)` int32, ascending: the columns of the largest values of each row."""
+    columns = np.argpartition(values, -size, axis=1)[:, -size:]
+    return np.sort(columns, axis=1).astype(np.int32)
 
 
 def load_class_names(path):

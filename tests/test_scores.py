@@ -3,7 +3,16 @@
 import numpy as np
 import pytest
 
-from imetlib.scores import FLOOR, Scores, load_class_names, load_scores, mean_scores, save_scores
+from imetlib.scores import (
+    FLOOR,
+    Scores,
+    load_class_names,
+    load_scores,
+    logits_of,
+    mean_scores,
+    save_scores,
+    top_columns,
+)
 
 
 def make_scores(num_samples=6, num_classes=9, seed=0, prefix="00"):
@@ -57,6 +66,44 @@ def test_mean_is_of_logits_and_of_the_same_pictures():
         mean_scores([left, right.take(right.ids[::-1])])
     with pytest.raises(ValueError, match="at least one"):
         mean_scores([])
+
+
+def test_weights_and_the_mean_of_probabilities():
+    members = [make_scores(seed=seed) for seed in range(3)]
+    weights = (0.5, 0.3, 0.2)
+    mean = mean_scores(members, weights=weights)
+    expected = sum(w * member.logits for w, member in zip(weights, members, strict=True))
+    np.testing.assert_allclose(mean.logits, expected, atol=1e-6)
+    mean = mean_scores(members, weights=weights, space="probability")
+    expected = sum(w * member.y_prob for w, member in zip(weights, members, strict=True))
+    np.testing.assert_allclose(mean.y_prob, expected, atol=1e-6)
+    assert mean.logits.dtype == np.float32
+    mean = mean_scores(members, space="probability")
+    np.testing.assert_allclose(mean.y_prob, sum(m.y_prob for m in members) / 3, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "weights", [(1.0,), (0.5, 0.6), (1.5, -0.5), (np.nan, 0.5), ((0.5,), (0.5,))]
+)
+def test_weights_that_do_not_fit_are_refused(weights):
+    members = [make_scores(seed=0), make_scores(seed=1)]
+    with pytest.raises(ValueError, match=r"must be 2 numbers >= 0 with sum 1\. Received: "):
+        mean_scores(members, weights=weights)
+
+
+def test_an_unknown_space_is_refused():
+    with pytest.raises(ValueError, match=r"one of logit, probability\. Received: space='rank'"):
+        mean_scores([make_scores()], space="rank")
+
+
+def test_logits_of_probabilities_end_where_files_do():
+    logits = logits_of(np.float32([0.0, 0.25, 0.5, 1.0]))
+    assert logits.dtype == np.float32
+    np.testing.assert_allclose(logits, [FLOOR, -np.log(3), 0.0, -FLOOR], rtol=1e-6)
+
+
+def test_top_columns_are_the_largest_in_order():
+    assert top_columns(np.array([[3, 1, 2], [0, 5, 4]]), 2).tolist() == [[0, 2], [1, 2]]
 
 
 def test_scores_that_cannot_be_are_refused():
