@@ -124,7 +124,8 @@ def plot_threshold_curve(search, plateau, *, grid=None, loss=0.005, ax=None):
     ax = new_axes(ax)
     shown = search.thresholds > 0
     ax.axvspan(*plateau, color=GOLD, alpha=0.3, lw=0, label=f"costs less than {loss:g}")
-    ax.plot(search.thresholds[shown], search.scores[shown], color=BLUE, label="every threshold")
+    curve = "every threshold" if search.complete else f"{len(search.thresholds):,} thresholds"
+    ax.plot(search.thresholds[shown], search.scores[shown], color=BLUE, label=curve)
     if grid is not None:
         used = (grid.thresholds >= search.thresholds[shown].min()) & (grid.thresholds > 0)
         ax.plot(

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from imetlib.collection.labels import make_label_table
-from imetlib.decisions import sweep
+from imetlib.decisions import cases, sweep
 from imetlib.decisions.fbeta import fbeta_micro, fbeta_samples
 from imetlib.decisions.thresholds import (
     crossfit_threshold,
@@ -84,7 +84,7 @@ def test_floor_is_lowered_until_the_certificate_closes(monkeypatch):
         floors.append(per_row)
         return choose(scores, per_row / 64)
 
-    monkeypatch.setattr("imetlib.decisions.thresholds.choose_levels", start_too_high)
+    monkeypatch.setattr("imetlib.decisions.sweep.choose_levels", start_too_high)
     search = search_threshold(y_true, y_prob)
     assert len(floors) > 2
     assert search.score == pytest.approx(search_naively(y_true, y_prob)[1].max(), abs=1e-12)
@@ -94,7 +94,7 @@ def test_floor_is_lowered_until_the_certificate_closes(monkeypatch):
 @settings(deadline=None)
 def test_bound_holds_below_any_floor(case, per_row):
     y_true, y_prob = case
-    made = sweep.make_case(y_true, y_prob)
+    made = cases.make_case(y_true, y_prob)
     floor, lower = sweep.choose_levels(y_prob, per_row / 3)
     events, counts = sweep.collect_events(made, floor, lower)
     bound = sweep.bound_below(made, events, counts, lower, 2.0)

@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from imetlib.decisions.cases import check_scores
 from imetlib.decisions.comparison import PairedComparison, paired_comparison
 from imetlib.decisions.fbeta import fbeta_per_sample, is_ragged, label_pairs
-from imetlib.decisions.sweep import check_scores
-from imetlib.decisions.thresholds import decide, search_threshold
+from imetlib.decisions.label_sets import decide
+from imetlib.decisions.thresholds import search_threshold
 from imetlib.scores import Scores, check_space, logits_of, weighted_mean
 
 if TYPE_CHECKING:

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from imetlib.decisions.cases import blocks, check_probabilities
 from imetlib.decisions.exclusive import columns_of_groups
 from imetlib.decisions.pooling import PooledScores, clipped_logit, pool_scores
-from imetlib.decisions.sweep import blocks, check_probabilities
 
 if TYPE_CHECKING:
     from imetlib.decisions.fbeta import Labels

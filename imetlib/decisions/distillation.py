@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from imetlib.decisions.cases import check_scores
 from imetlib.decisions.fbeta import is_ragged, label_pairs
-from imetlib.decisions.sweep import check_scores
 from imetlib.files import replacing
 from imetlib.scores import TOP, top_columns
 

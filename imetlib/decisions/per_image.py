@@ -13,9 +13,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from imetlib.decisions.cases import blocks, check_probabilities, check_scores
 from imetlib.decisions.exclusive import columns_of_groups
 from imetlib.decisions.limits import apply_limits, check_limits, mark_highest
-from imetlib.decisions.sweep import blocks, check_probabilities, check_scores, choose_levels
+from imetlib.decisions.sweep import choose_levels
 
 # Beyond these a label only adds to the number of positives. More cost more and change nothing
 # that is measurable where pictures have three labels.

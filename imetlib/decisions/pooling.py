@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from imetlib.decisions.sweep import check_probabilities, make_case
+from imetlib.decisions.cases import check_probabilities, make_case
 
 if TYPE_CHECKING:
     from imetlib.decisions.fbeta import Labels

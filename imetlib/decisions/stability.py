@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from imetlib.decisions.cases import blocks, make_case
 from imetlib.decisions.fbeta import fbeta_of_counts
-from imetlib.decisions.sweep import blocks, make_case
 
 if TYPE_CHECKING:
     from imetlib.decisions.fbeta import Labels
@@ -118,7 +118,7 @@ def find_plateau(search: ThresholdSearch, *, loss: float = 0.005) -> tuple[float
         loss: float > 0. Points of the score.
 
     Returns:
-        (low, high), two of `search.thresholds`: between them no threshold scores below
+        (low, high), two of `search.thresholds`: none of those between them scores below
         `search.score - loss`.
 
     Raises:

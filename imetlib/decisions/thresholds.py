@@ -7,26 +7,24 @@ threshold can flip `>=`.
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from imetlib.decisions.fbeta import fbeta_of_counts, fbeta_samples, is_ragged
-from imetlib.decisions.limits import apply_limits, check_limits
-from imetlib.decisions.sweep import (
-    blocks,
-    bound_below,
-    check_scores,
-    choose_levels,
-    collect_events,
-    count_true,
-    make_case,
-    sum_gains,
-)
+from imetlib.decisions import sweep
+from imetlib.decisions.cases import blocks, check_scores, count_true, make_case
+from imetlib.decisions.fbeta import fbeta_of_counts, fbeta_samples
+from imetlib.decisions.label_sets import decide, take_labels
+from imetlib.decisions.top_scores import TopScores
 
 if TYPE_CHECKING:
     from imetlib.decisions.fbeta import Labels
+
+ENGINES = ("auto", "numba", "numpy")
+# Below this many scores NumPy is done before numba is loaded.
+NUMBA_FROM = 30_000_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,10 +35,12 @@ class ThresholdSearch:
         threshold: float, exactly a float32. The best one; the highest of several equally good.
         score: float in [0, 1]. Mean per-sample F-beta at `threshold`, **on the rows that it was
             chosen on**: report the score of `crossfit_threshold` or of other rows instead.
-        thresholds: `(num_thresholds,)` float32, ascending. All that were evaluated.
+        thresholds: `(num_thresholds,)` float32, ascending. All that were evaluated one by one.
         scores: `(num_thresholds,)` float64. The score at each of them.
         certified: whether no threshold at all, evaluated or not, can score higher.
         at_edge: whether the best is the first or last of `thresholds`.
+        complete: whether `thresholds` are all distinct scores from the first of them up. A grid
+            is not, nor are the some 10,000 thresholds that the numba engine evaluates.
     """
 
     threshold: float
@@ -49,18 +49,25 @@ class ThresholdSearch:
     scores: np.ndarray
     certified: bool
     at_edge: bool
+    complete: bool = True
 
     def score_at(self, threshold: float) -> float:
-        """Score at any threshold, evaluated or not; exact for a search over all scores.
+        """Score at a threshold: any one from the first evaluated up where `complete`.
 
         Raises:
-            ValueError: `threshold` is below all that were evaluated.
+            ValueError: `threshold` is below all that were evaluated; or it is between two of
+                them and the search is not `complete`: the score there is not known.
         """
         position = int(np.searchsorted(self.thresholds, np.float32(threshold)))
         if position == 0 and np.float32(threshold) < self.thresholds[0]:
             raise ValueError(
                 f"No threshold below {self.thresholds[0]:.6g} was evaluated. "
                 f"Received: threshold={threshold}"
+            )
+        if not self.complete and np.float32(threshold) not in self.thresholds[position:][:1]:
+            raise ValueError(
+                "Not every threshold was evaluated, and this one was not: use trace_thresholds, or "
+                f'search_threshold with engine="numpy". Received: threshold={threshold}'
             )
         return float(self.scores[position]) if position < len(self.scores) else 0.0
 
@@ -84,7 +91,9 @@ class CrossfitThreshold:
     in_sample: ThresholdSearch
 
 
-def search_threshold(y_true: Labels, y_prob: np.ndarray, *, beta: float = 2.0) -> ThresholdSearch:
+def search_threshold(
+    y_true: Labels, y_prob: np.ndarray | TopScores, *, beta: float = 2.0, engine: str = "auto"
+) -> ThresholdSearch:
     """The best global threshold among all that can differ: every distinct score.
 
     The score changes only where the threshold passes a score of the array, so nothing is lost
@@ -94,15 +103,23 @@ def search_threshold(y_true: Labels, y_prob: np.ndarray, *, beta: float = 2.0) -
     Args:
         y_true: `LabelTable` or `(num_samples, num_classes)` array of 0/1.
         y_prob: `(num_samples, num_classes)` float, any range: probabilities or logits. Read as
-            float32.
+            float32. Or `TopScores`.
         beta: float > 0.
+        engine: "numpy", "numba", or "auto": numba where it is installed and there are at least
+            30 million scores. Both find the same threshold; numba is some times faster, takes
+            seconds to compile on first use, and evaluates a part of the thresholds one by one
+            (`complete` is False).
 
     Returns:
-        `ThresholdSearch` with `certified` True. Rows may be left without labels: the search
-        is about the threshold alone, not about the rescue of empty rows in `decide`.
+        `ThresholdSearch`. Rows may be left without labels: the search is about the threshold
+        alone, not about the rescue of empty rows in `decide`. Dense scores are always
+        `certified`. `TopScores` are where the best threshold of all scores is sure to be above
+        what was left out; where it is not, the result is the best for decisions by the kept
+        scores alone.
 
     Raises:
-        ValueError: the shapes differ, or a score is not finite.
+        ValueError: the shapes differ, a score is not finite, or an unknown engine.
+        ImportError: numba is asked for and not installed.
 
     Example:
         >>> y_true = np.array([[1, 0, 0], [1, 1, 0]])
@@ -111,42 +128,44 @@ def search_threshold(y_true: Labels, y_prob: np.ndarray, *, beta: float = 2.0) -
         >>> search.threshold, search.score
         (0.5, 1.0)
     """
-    case = make_case(y_true, y_prob)
-    # Scores a row that a certificate needs at F2 = .4; doubled until it closes.
-    per_row = 8 * max(1.0, case.num_true.mean())
-    while True:
-        floor, lower = choose_levels(case.y_prob, per_row)
-        events, counts_at_lower = collect_events(case, floor, lower)
-        thresholds, curve = sum_gains(case, events, beta)
-        best = len(curve) - 1 - int(np.argmax(curve[::-1]))
-        if (
-            floor == -np.inf
-            or bound_below(case, events, counts_at_lower, lower, beta) <= curve[best]
-        ):
-            break
-        per_row *= 2
-    chosen = events.values >= thresholds[best]
-    num_rows = len(case.num_true)
-    # The cumulative sum is off in the twelfth digit; the answer itself is counted afresh.
-    curve[best] = fbeta_of_counts(
-        np.bincount(events.rows[chosen & events.is_true], minlength=num_rows),
-        case.num_true,
-        np.bincount(events.rows[chosen], minlength=num_rows),
-        beta,
-    ).mean()
+    if engine not in ENGINES:
+        raise ValueError(f"`engine` must be one of {', '.join(ENGINES)}. Received: {engine!r}")
+    fbeta_of_counts(0, 1, 1, beta)
+    case = make_case(y_true, y_prob, check=False)
+    if engine == "auto":
+        engine = "numba" if use_numba(case.y_prob.size) else "numpy"
+    if engine == "numba":
+        from imetlib.decisions.sweep_numba import sweep as run
+    else:
+        run = sweep.sweep
+    found, certified = sweep.search(case, run, beta)
+    if not certified:
+        # What was left out may matter. Without it a sweep down to the last score is exact.
+        found, _ = sweep.search(replace(case, least=-np.inf), run, beta)
+    threshold, best = found.thresholds[found.best], found.best
+    curve = found.curve
+    # The sum of gains is off in the twelfth digit; the answer itself is counted afresh.
+    hits = count_true(case, threshold)
+    curve[best] = fbeta_of_counts(hits, case.num_true, found.num_pred, beta).mean()
     return ThresholdSearch(
-        threshold=float(thresholds[best]),
+        threshold=float(threshold),
         score=float(curve[best]),
-        thresholds=thresholds,
+        thresholds=found.thresholds,
         scores=curve,
-        certified=True,
+        certified=certified,
         at_edge=best in (0, len(curve) - 1),
+        complete=engine == "numpy",
     )
+
+
+def use_numba(num_scores: int) -> bool:
+    """Whether numba is installed and pays for its loading."""
+    return num_scores >= NUMBA_FROM and find_spec("numba") is not None
 
 
 def grid_search(
     y_true: Labels,
-    y_prob: np.ndarray,
+    y_prob: np.ndarray | TopScores,
     num_thresholds: int = 50,
     stop: float = 0.5,
     *,
@@ -155,7 +174,8 @@ def grid_search(
     """The best threshold of an even grid: what the 2019 report did, as a yardstick.
 
     Args:
-        y_true, y_prob, beta: as in `search_threshold`.
+        y_true, y_prob, beta: as in `search_threshold`. What `TopScores` left out reaches no
+            point of the grid.
         num_thresholds: int >= 2. Points 0, stop / num_thresholds, ... below `stop`.
         stop: float > 0. End of the grid, itself left out.
 
@@ -201,12 +221,13 @@ def grid_search(
         scores=curve,
         certified=False,
         at_edge=at_edge,
+        complete=False,
     )
 
 
 def crossfit_threshold(
     y_true: Labels,
-    y_prob: np.ndarray,
+    y_prob: np.ndarray | TopScores,
     groups: np.ndarray,
     *,
     beta: float = 2.0,
@@ -235,13 +256,13 @@ def crossfit_threshold(
             f"`groups` must name at least two groups, one for each of {len(y_prob)} rows. "
             f"Received: shape {groups.shape} with {len(names)} groups"
         )
-    y_prob = np.asarray(y_prob)
+    y_prob = check_scores(y_prob)
     y_pred = np.empty(y_prob.shape, bool)
     thresholds = {}
     for name in names:
         own = groups == name
         others = np.flatnonzero(~own)
-        found = search_threshold(_take_rows(y_true, others), y_prob[others], beta=beta)
+        found = search_threshold(take_labels(y_true, others), y_prob[others], beta=beta)
         y_pred[own] = decide(
             y_prob[own], found.threshold, min_labels=min_labels, max_labels=max_labels
         )
@@ -252,46 +273,3 @@ def crossfit_threshold(
         y_pred=y_pred,
         in_sample=search_threshold(y_true, y_prob, beta=beta),
     )
-
-
-def decide(
-    y_prob: np.ndarray,
-    threshold: float | np.ndarray,
-    *,
-    min_labels: int = 1,
-    max_labels: int | None = None,
-) -> np.ndarray:
-    """Label sets from scores: all at or above the threshold, and never fewer than `min_labels`.
-
-    Args:
-        y_prob: `(num_samples, num_classes)` float, any range.
-        threshold: float, or `(num_classes,)` float. Compared in float32.
-        min_labels: int >= 0. A row with fewer gets its highest scores.
-        max_labels: int or None. A row with more keeps its highest scores.
-
-    Returns:
-        `(num_samples, num_classes)` bool. Of equal scores the smaller column is taken.
-
-    Raises:
-        ValueError: not a matrix, a score is not finite, or the limits contradict each other.
-
-    Example:
-        >>> decide(np.array([[0.6, 0.2, 0.7], [0.1, 0.3, 0.2]]), 0.5).astype(int)
-        array([[1, 0, 1],
-               [0, 1, 0]])
-    """
-    y_prob = check_scores(y_prob)
-    highest = check_limits(min_labels, max_labels, y_prob.shape[1])
-    y_pred = np.empty(y_prob.shape, bool)
-    for start, block in blocks(y_prob):
-        y_pred[start : start + len(block)] = block >= np.asarray(threshold, np.float32)
-    apply_limits(y_pred, y_prob, min_labels, highest)
-    return y_pred
-
-
-def _take_rows(labels: Labels, rows: np.ndarray) -> Labels:
-    if hasattr(labels, "take") and hasattr(labels, "indptr"):
-        return labels.take(rows)
-    if is_ragged(labels):
-        return [labels[row] for row in rows]
-    return np.asarray(labels)[rows]
