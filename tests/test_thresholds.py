@@ -11,12 +11,15 @@ from hypothesis.extra.numpy import arrays
 from imetlib.collection.labels import make_label_table
 from imetlib.decisions import cases, sweep
 from imetlib.decisions.fbeta import fbeta_micro, fbeta_samples
+from imetlib.decisions.stability import trace_thresholds
 from imetlib.decisions.thresholds import (
+    ENGINES,
     crossfit_threshold,
     decide,
     grid_search,
     search_threshold,
 )
+from imetlib.decisions.top_scores import top_scores
 
 DATA = os.environ.get("IMETLIB_DATA")
 needs_data = pytest.mark.skipif(DATA is None, reason="IMETLIB_DATA is not set")
@@ -38,6 +41,11 @@ def make_scores(num_samples, num_classes, seed=0, strength=3.0):
     logits = np.log(np.minimum(prior, 0.6)) - 1 + 1.4 * generator.normal(size=y_true.shape)
     logits[y_true] += strength + generator.normal(size=y_true.sum())
     return y_true, (1 / (1 + np.exp(-logits))).astype(np.float32)
+
+
+def skip_without(engine):
+    if engine == "numba":
+        pytest.importorskip("numba")
 
 
 @st.composite
@@ -64,11 +72,13 @@ def test_equals_the_full_sort_with_ties(case, beta):
     np.testing.assert_allclose(search.scores, scores[evaluated], atol=1e-12)
 
 
+@pytest.mark.parametrize("engine", ENGINES[1:])
 @pytest.mark.parametrize("strength", [0.0, 1.0, 3.0, 6.0])
-def test_equals_the_full_sort_where_a_floor_is_used(strength):
+def test_equals_the_full_sort_where_a_floor_is_used(strength, engine):
+    skip_without(engine)
     y_true, y_prob = make_scores(300, 400, strength=strength)
     y_prob = np.round(y_prob, 3)
-    search = search_threshold(y_true, y_prob)
+    search = search_threshold(y_true, y_prob, engine=engine)
     scores = search_naively(y_true, y_prob)[1]
     assert search.score == pytest.approx(scores.max(), abs=1e-12)
     if strength >= 3:
@@ -88,6 +98,108 @@ def test_floor_is_lowered_until_the_certificate_closes(monkeypatch):
     search = search_threshold(y_true, y_prob)
     assert len(floors) > 2
     assert search.score == pytest.approx(search_naively(y_true, y_prob)[1].max(), abs=1e-12)
+
+
+@given(labels_and_tied_scores(), st.sampled_from([0.5, 1.0, 2.0]))
+@settings(deadline=None, max_examples=200)
+def test_numba_equals_the_full_sort_with_ties(case, beta):
+    pytest.importorskip("numba")
+    y_true, y_prob = case
+    search = search_threshold(y_true, y_prob, beta=beta, engine="numba")
+    plain = search_threshold(y_true, y_prob, beta=beta, engine="numpy")
+    thresholds, scores = search_naively(y_true, y_prob, beta)
+    assert search.certified and not search.complete
+    assert (search.threshold, search.score) == (plain.threshold, plain.score)
+    evaluated = np.searchsorted(thresholds, search.thresholds)
+    np.testing.assert_array_equal(thresholds[evaluated], search.thresholds)
+    np.testing.assert_allclose(search.scores, scores[evaluated], atol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("form", ["probabilities", "logits", "huge", "negative", "columns first"])
+def test_engines_agree_at_some_size(form, dtype):
+    """More rows than the sample and a thread's block; every range and layout."""
+    pytest.importorskip("numba")
+    y_true, y_prob = make_scores(18_000, 60, strength=2.0)
+    y_prob = {
+        "probabilities": lambda: y_prob,
+        "logits": lambda: np.log(y_prob) - np.log1p(-y_prob),
+        "huge": lambda: y_prob * np.where(np.arange(len(y_prob)) % 7, 1, 60_000)[:, None],
+        "negative": lambda: y_prob - 2,
+        "columns first": lambda: np.asfortranarray(y_prob),
+    }[form]().astype(dtype)
+    found = search_threshold(y_true, y_prob, engine="numba")
+    plain = search_threshold(y_true, y_prob, engine="numpy")
+    assert (found.threshold, found.score) == (plain.threshold, plain.score)
+    assert found.certified and plain.certified
+    # What one engine says of a threshold, the other says as well.
+    shared = np.isin(found.thresholds, plain.thresholds)
+    np.testing.assert_allclose(
+        found.scores[shared],
+        plain.scores[np.searchsorted(plain.thresholds, found.thresholds[shared])],
+        atol=1e-11,
+    )
+
+
+@pytest.mark.parametrize("level", [0.0, 0.004, 0.9])
+def test_numba_takes_as_many_events_as_there_are(level):
+    """Scores so even that nearly all of them are events, and rows that are all equal."""
+    pytest.importorskip("numba")
+    generator = np.random.default_rng(0)
+    y_true = generator.random((300, 700)) < 0.01
+    y_prob = (level + 1e-4 * generator.random((300, 700))).astype(np.float32)
+    y_prob[::3] = level
+    y_prob[1, :5] = -0.0
+    found = search_threshold(y_true, y_prob, engine="numba")
+    plain = search_threshold(y_true, y_prob, engine="numpy")
+    assert (found.threshold, found.score) == (plain.threshold, plain.score)
+
+
+def test_what_a_part_of_the_curve_does_not_know():
+    pytest.importorskip("numba")
+    y_true, y_prob = make_scores(3000, 60)
+    found = search_threshold(y_true, y_prob, engine="numba")
+    assert found.score_at(found.threshold) == found.score
+    between = next(
+        score
+        for score in np.unique(y_prob)
+        if score > found.thresholds[0] and score not in found.thresholds
+    )
+    for threshold in (between, 2.0):
+        with pytest.raises(ValueError, match="Not every threshold was evaluated, and this one"):
+            found.score_at(threshold)
+    with pytest.raises(ValueError, match="No threshold below"):
+        found.score_at(-1.0)
+
+
+def test_engine_is_chosen_by_size(monkeypatch):
+    pytest.importorskip("numba")
+    y_true, y_prob = make_scores(50, 20)
+    assert search_threshold(y_true, y_prob).complete
+    monkeypatch.setattr("imetlib.decisions.thresholds.NUMBA_FROM", 1000)
+    assert not search_threshold(y_true, y_prob).complete
+    monkeypatch.setattr("imetlib.decisions.thresholds.find_spec", lambda name: None)
+    assert search_threshold(y_true, y_prob).complete
+    with pytest.raises(ValueError, match="`engine` must be one of auto, numba, numpy"):
+        search_threshold(y_true, y_prob, engine="gpu")
+
+
+def test_finite_scores_with_an_infinite_sum_are_taken():
+    y_prob = np.array([[3e38, 3e38, -3e38], [3e38, 1.0, 3e38]], np.float32)
+    for engine in ENGINES[1:]:
+        skip_without(engine)
+        found = search_threshold([[1, 1, 0], [1, 0, 1]], y_prob, engine=engine)
+        assert (found.threshold, found.score) == (float(np.float32(3e38)), 1.0)
+
+
+@pytest.mark.parametrize("place", [(0, 0), (299, 40), (150, 32)])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_numba_refuses_what_is_not_finite(place, value):
+    pytest.importorskip("numba")
+    y_true, y_prob = make_scores(300, 41)
+    y_prob[place] = value
+    with pytest.raises(ValueError, match=f"finite. Received: {value} in row {place[0]}, column"):
+        search_threshold(y_true, y_prob, engine="numba")
 
 
 @given(labels_and_tied_scores(), st.integers(1, 9))
@@ -246,11 +358,19 @@ def test_check_figures_of_corel5k():
     file = np.load(Path(DATA or "") / "scores" / "corel5k_mlp_oof.npz")
     y_prob = file["scores"]
     y_true = np.unpackbits(file["labels_packed"], axis=1)[:, :374]
-    search = search_threshold(y_true, y_prob)
-    assert search.threshold == pytest.approx(0.051452637, abs=1e-9)
-    assert search.score == pytest.approx(0.302882, abs=5e-7)
+    for engine in ENGINES[1:]:
+        skip_without(engine)
+        search = search_threshold(y_true, y_prob, engine=engine)
+        assert search.threshold == pytest.approx(0.051452637, abs=1e-9)
+        assert search.score == pytest.approx(0.302882, abs=5e-7)
+    kept = search_threshold(y_true, top_scores(y_prob, 64))
+    assert kept.certified and (kept.threshold, kept.score) == (search.threshold, search.score)
     grid = grid_search(y_true, y_prob)
     assert grid.threshold == pytest.approx(0.05)
     assert grid.score == pytest.approx(0.302117, abs=5e-7)
     y_pred = decide(y_prob, grid.threshold, min_labels=0)
     assert fbeta_micro(y_true, y_pred) == pytest.approx(0.30825, abs=5e-6)
+    micro = trace_thresholds(y_true, y_prob, np.unique(y_prob[y_prob > 0.04])).micro
+    assert micro.max() == pytest.approx(0.309167, abs=5e-7)
+    by_size = [fbeta_samples(y_true, decide(y_prob, 2.0, min_labels=size)) for size in (9, 10, 11)]
+    assert by_size[1] == max(by_size) == pytest.approx(0.303137, abs=5e-7)

@@ -49,7 +49,7 @@ def decide(
     if not 0 <= min_labels <= highest:
         raise ValueError(
             f"`min_labels` must be in 0..{highest}. Received: min_labels={min_labels}, "
-            f"max_labels={max_labels}, {width} {'scores a row' if isinstance(y_prob, TopScores) else 'classes'}"
+            f"max_labels={max_labels}, {width} scores a row"
         )
     levels = np.asarray(threshold, np.float32)
     chosen = np.empty(scores.shape, bool)
@@ -75,3 +75,15 @@ def take_labels(labels: Labels, rows: np.ndarray) -> Labels:
     if is_ragged(labels):
         return [labels[row] for row in rows]
     return np.asarray(labels)[rows]
+
+
+def check_folds(groups: np.ndarray, num_rows: int) -> tuple[np.ndarray, np.ndarray]:
+    """The fold of each row, and the names of the folds; refuses fewer than two."""
+    groups = np.asarray(groups)
+    names = np.unique(groups)
+    if groups.shape != (num_rows,) or len(names) < 2:
+        raise ValueError(
+            f"`groups` must name at least two groups, one for each of {num_rows} rows. "
+            f"Received: shape {groups.shape} with {len(names)} groups"
+        )
+    return groups, names

@@ -56,6 +56,7 @@ class Events:
     """All scores from a floor up, by row: `(num_events,)` each."""
 
     rows: np.ndarray
+    columns: np.ndarray
     values: np.ndarray
     is_true: np.ndarray
 
@@ -81,7 +82,7 @@ def _descend(
     while True:
         floor, lower = case.limit(*choose_levels(case.y_prob, per_row))
         found = sweep(case, floor, lower, beta)
-        certified = floor == -np.inf or found.bound <= found.score - margin
+        certified = bool(floor == -np.inf or found.bound <= found.score - margin)
         if certified or floor <= case.least_floor:
             return per_row, found, certified
         per_row *= factor
@@ -128,7 +129,8 @@ def collect_events(case: Case, floor: float, lower: float) -> tuple[Events, np.n
     is_true = np.zeros(len(flat), bool)
     reached = case.positions[case.true_scores >= floor]
     is_true[np.searchsorted(flat, reached)] = True
-    events = Events(np.concatenate(all_rows), np.concatenate(values), is_true)
+    rows = np.concatenate(all_rows)
+    events = Events(rows, flat - rows * num_classes, np.concatenate(values), is_true)
     return events, np.concatenate(counts)
 
 

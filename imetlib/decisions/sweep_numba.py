@@ -85,11 +85,13 @@ def sweep(case: Case, floor: float, lower: float, beta: float) -> Sweep:
     return replace(found, num_pred=np.concatenate(num_pred))
 
 
-def in_threads(run: Callable[[slice], Any], num_rows: int) -> list[Any]:
+def in_threads(
+    run: Callable[[slice], Any], num_rows: int, rows_together: int = _ROWS_TOGETHER
+) -> list[Any]:
     """Results of `run` on blocks of rows, in order."""
     blocks = [
-        slice(start, min(start + _ROWS_TOGETHER, num_rows))
-        for start in range(0, num_rows, _ROWS_TOGETHER)
+        slice(start, min(start + rows_together, num_rows))
+        for start in range(0, num_rows, rows_together)
     ]
     if len(blocks) == 1:
         return [run(blocks[0])]
@@ -120,7 +122,7 @@ def _sweep_rows(  # type: ignore[no-untyped-def]
             not_finite = True
             break
         if size + num_classes > len(values):
-            values, weights = _grow(values, size), _grow(weights, size)
+            values, weights = _grow(values, size + num_classes), _grow(weights, size + num_classes)
         num_events, num_lower = find_events(scores[row], floor, lower, row_values, row_columns)
         sort_events(row_values, row_columns, num_events)
         true_at_lower = 0
@@ -152,6 +154,29 @@ def _sweep_rows(  # type: ignore[no-untyped-def]
         if total > 0:
             bounds[1] += (1 + weight) * num_true[row] / total
     return values[:size], weights[:size], num_events_of, buckets, bounds, not_finite
+
+
+@numba.njit(nogil=True, cache=True)
+def collect_rows(scores, floor):  # type: ignore[no-untyped-def]
+    """Scores >= `floor` with their columns, each row highest first; how many; all finite?"""
+    num_rows, num_classes = scores.shape
+    values = np.empty(max(num_classes, 16 * num_rows), np.float32)
+    columns = np.empty(len(values), np.int32)
+    counts = np.zeros(num_rows, np.int64)
+    row_values, row_columns = np.empty(num_classes, np.float32), np.empty(num_classes, np.int32)
+    size = 0
+    for row in range(num_rows):
+        if not np.isfinite(_sum(scores[row])) and not np.isfinite(scores[row]).all():
+            return values[:size], columns[:size], counts, False
+        count = find_events(scores[row], floor, floor, row_values, row_columns)[0]
+        sort_events(row_values, row_columns, count)
+        if size + count > len(values):
+            values, columns = _grow(values, size + count), _grow(columns, size + count)
+        values[size : size + count] = row_values[:count]
+        columns[size : size + count] = row_columns[:count]
+        counts[row] = count
+        size += count
+    return values[:size], columns[:size], counts, True
 
 
 @numba.njit(nogil=True, cache=True)
@@ -244,6 +269,6 @@ def _bucket_of(value, start, scale):  # type: ignore[no-untyped-def]
 
 @numba.njit(nogil=True, cache=True)
 def _grow(values, size):  # type: ignore[no-untyped-def]
-    grown = np.empty(2 * len(values), values.dtype)
-    grown[:size] = values[:size]
+    grown = np.empty(2 * size, values.dtype)
+    grown[: len(values)] = values
     return grown

@@ -16,7 +16,7 @@ import numpy as np
 from imetlib.decisions import sweep
 from imetlib.decisions.cases import blocks, check_scores, count_true, make_case
 from imetlib.decisions.fbeta import fbeta_of_counts, fbeta_samples
-from imetlib.decisions.label_sets import decide, take_labels
+from imetlib.decisions.label_sets import check_folds, decide, take_labels
 from imetlib.decisions.top_scores import TopScores
 
 if TYPE_CHECKING:
@@ -55,8 +55,8 @@ class ThresholdSearch:
         """Score at a threshold: any one from the first evaluated up where `complete`.
 
         Raises:
-            ValueError: `threshold` is below all that were evaluated; or it is between two of
-                them and the search is not `complete`: the score there is not known.
+            ValueError: `threshold` is below all that were evaluated; or it is none of them and
+                the search is not `complete`: the score there is not known.
         """
         position = int(np.searchsorted(self.thresholds, np.float32(threshold)))
         if position == 0 and np.float32(threshold) < self.thresholds[0]:
@@ -249,13 +249,7 @@ def crossfit_threshold(
     Raises:
         ValueError: as `search_threshold`; fewer than two groups, or not one a row.
     """
-    groups = np.asarray(groups)
-    names = np.unique(groups)
-    if groups.shape != (len(y_prob),) or len(names) < 2:
-        raise ValueError(
-            f"`groups` must name at least two groups, one for each of {len(y_prob)} rows. "
-            f"Received: shape {groups.shape} with {len(names)} groups"
-        )
+    groups, names = check_folds(groups, len(y_prob))
     y_prob = check_scores(y_prob)
     y_pred = np.empty(y_prob.shape, bool)
     thresholds = {}
