@@ -5,7 +5,7 @@
 #   make test VENV=/tmp/venv     another environment folder
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lab notebooks bench clean FORCE
+.PHONY: help demo test check lab notebooks bench bench-decisions clean FORCE
 
 VENV ?= .venv
 PYTHON ?= python3.13 python3.12 python3.11 python3
@@ -22,7 +22,7 @@ INSTALLED := $(VENV)/installed
 OURS := $(VENV)/made-by-make
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' Makefile
 
 demo: $(INSTALLED)  ## from nothing to a submission on the drawn museum: notebooks 01, 02, 07, 08
 	@$(PY) -m imetlib demo --out demo
@@ -49,6 +49,9 @@ notebooks: $(INSTALLED)  ## run every notebook again in the fast profile and sto
 
 bench: $(INSTALLED)  ## pictures per second of the pipeline and one training step, as ratios
 	@$(PY) -m benchmarks
+
+bench-decisions: $(INSTALLED)  ## threshold searches on 109,237 x 1,103 scores, as ratios; needs 4 GB of memory
+	@$(PY) -m benchmarks.decisions
 
 clean:  ## remove the environment made here, demo/ and caches; data/ and runs/ stay
 	@if [ -e "$(OURS)" ]; then echo 'rm -rf "$(VENV)"'; rm -rf "$(VENV)"; fi

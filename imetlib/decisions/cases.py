@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,12 +15,12 @@ from imetlib.decisions.top_scores import TopScores, find_in_rows
 if TYPE_CHECKING:
     from imetlib.decisions.fbeta import Labels
 
-_ROWS_IN_CACHE = 256
+_ROWS_IN_CACHE = 128
 
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """Scores and labels of one search; `rows` and `true_scores` list the true labels.
+    """Scores and labels of one search; `rows` lists the row of each true label.
 
     Of `TopScores`, `y_prob` holds the kept scores alone: `missed` counts the true labels of each
     row that were left out, and thresholds up to `least` would have met scores left out.
@@ -28,10 +29,15 @@ class Case:
     y_prob: np.ndarray
     positions: np.ndarray
     rows: np.ndarray
-    true_scores: np.ndarray
     num_true: np.ndarray
     missed: np.ndarray
     least: float = -np.inf
+
+    @cached_property
+    def true_scores(self) -> np.ndarray:
+        """`(num_labels,)` float32 scores of the true labels; looking them up takes its time."""
+        columns = self.positions - self.rows * self.y_prob.shape[1]
+        return self.y_prob[self.rows, columns].astype(np.float32)
 
     @property
     def least_floor(self) -> float:
@@ -65,7 +71,6 @@ def make_case(y_true: Labels, y_prob: np.ndarray | TopScores, *, check: bool = T
         y_prob=kept,
         positions=rows * kept.shape[1] + columns,
         rows=rows,
-        true_scores=kept[rows, columns].astype(np.float32),
         num_true=num_true,
         missed=missed,
         least=least,
@@ -135,7 +140,7 @@ def take_rows(case: Case, step: int) -> Case:
     columns = case.positions[own] - case.rows[own] * num_classes
     return Case(
         np.asarray(case.y_prob[::step], np.float32), rows * num_classes + columns, rows,
-        case.true_scores[own], case.num_true[::step], case.missed[::step], case.least,
+        case.num_true[::step], case.missed[::step], case.least,
     )  # fmt: skip
 
 

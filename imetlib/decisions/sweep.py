@@ -41,6 +41,7 @@ class Sweep:
     curve: np.ndarray
     bound: float
     num_pred: np.ndarray | None = None
+    hits: np.ndarray | None = None
 
     @property
     def best(self) -> int:
@@ -95,8 +96,9 @@ def sweep(case: Case, floor: float, lower: float, beta: float) -> Sweep:
     found = Sweep(thresholds, curve, bound_below(case, events, counts_at_lower, lower, beta))
     if not len(curve):
         return found
-    rows = events.rows[events.values >= thresholds[found.best]]
-    return replace(found, num_pred=np.bincount(rows, minlength=len(case.num_true)))
+    threshold = thresholds[found.best]
+    num_pred = np.bincount(events.rows[events.values >= threshold], minlength=len(case.num_true))
+    return replace(found, num_pred=num_pred, hits=count_true(case, threshold))
 
 
 def choose_levels(y_prob: np.ndarray, per_row: float) -> tuple[Any, Any]:

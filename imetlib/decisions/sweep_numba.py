@@ -25,7 +25,8 @@ from imetlib.decisions.cases import Case, check_scores
 from imetlib.decisions.sweep import ROUNDING, Sweep
 
 NUM_THREADS = 2
-NUM_BUCKETS = 1 << 13
+# Few enough to stay near the processor while rows are read.
+NUM_BUCKETS = 1 << 11
 # Rows that one kernel call takes: a copy of them in float32 (for other types) stays small.
 _ROWS_TOGETHER = 8192
 _ROWS_FOR_TOP = 64
@@ -82,7 +83,10 @@ def sweep(case: Case, floor: float, lower: float, beta: float) -> Sweep:
     curve = np.concatenate([scanned_curve[last_of_run], above[:-1]])[position]
     found = Sweep(thresholds, curve, bound)
     num_pred = [_count_by_row(part[0], part[2], thresholds[found.best]) for part in parts]
-    return replace(found, num_pred=np.concatenate(num_pred))
+    hits = case.rows[np.concatenate([part[6] for part in parts]) >= thresholds[found.best]]
+    return replace(
+        found, num_pred=np.concatenate(num_pred), hits=np.bincount(hits, minlength=num_rows)
+    )
 
 
 def in_threads(
@@ -109,6 +113,7 @@ def _sweep_rows(  # type: ignore[no-untyped-def]
     weights = np.empty(len(values))
     size = 0
     num_events_of = np.empty(num_rows, np.int64)
+    true_scores = np.empty(indptr[-1] - indptr[0], np.float32)
     # Sum of gains, of positive gains, lowest score: side by side, for one look at memory.
     buckets = np.zeros((NUM_BUCKETS, 4))
     buckets[:, 2] = np.inf
@@ -128,6 +133,7 @@ def _sweep_rows(  # type: ignore[no-untyped-def]
         true_at_lower = 0
         for label in range(indptr[row], indptr[row + 1]):
             is_true[columns[label]] = True
+            true_scores[label - indptr[0]] = scores[row, columns[label]]
             true_at_lower += scores[row, columns[label]] >= lower
         num_events_of[row] = num_events
         hits, score = 0, 0.0
@@ -153,7 +159,7 @@ def _sweep_rows(  # type: ignore[no-untyped-def]
         total = weight * num_true[row] + false_at_lower + num_true[row]
         if total > 0:
             bounds[1] += (1 + weight) * num_true[row] / total
-    return values[:size], weights[:size], num_events_of, buckets, bounds, not_finite
+    return values[:size], weights[:size], num_events_of, buckets, bounds, not_finite, true_scores
 
 
 @numba.njit(nogil=True, cache=True)
@@ -249,6 +255,8 @@ def _sum(values):  # type: ignore[no-untyped-def]
 def sort_events(values, columns, size):  # type: ignore[no-untyped-def]
     """Highest score first, of equal ones the smaller column: a shell sort, in place."""
     for gap in (701, 301, 132, 57, 23, 10, 4, 1):
+        if gap > 1 and size < 24:  # so few are moved as fast one by one
+            continue
         for place in range(gap, size):
             value, column = values[place], columns[place]
             hole = place

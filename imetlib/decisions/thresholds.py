@@ -40,7 +40,7 @@ class ThresholdSearch:
         certified: whether no threshold at all, evaluated or not, can score higher.
         at_edge: whether the best is the first or last of `thresholds`.
         complete: whether `thresholds` are all distinct scores from the first of them up. A grid
-            is not, nor are the some 10,000 thresholds that the numba engine evaluates.
+            is not, nor are the thresholds that the numba engine evaluates.
     """
 
     threshold: float
@@ -145,8 +145,7 @@ def search_threshold(
     threshold, best = found.thresholds[found.best], found.best
     curve = found.curve
     # The sum of gains is off in the twelfth digit; the answer itself is counted afresh.
-    hits = count_true(case, threshold)
-    curve[best] = fbeta_of_counts(hits, case.num_true, found.num_pred, beta).mean()
+    curve[best] = fbeta_of_counts(found.hits, case.num_true, found.num_pred, beta).mean()
     return ThresholdSearch(
         threshold=float(threshold),
         score=float(curve[best]),
