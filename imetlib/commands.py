@@ -158,7 +158,7 @@ def run(arguments):
 def predict(arguments):
     """Name the attributes of pictures that belong to no collection."""
     from imetlib.collection.images import SUFFIXES, check_images
-    from imetlib.decisions.thresholds import decide
+    from imetlib.decisions.label_sets import decide
     from imetlib.files import replacing
 
     root = Path(arguments.folder)

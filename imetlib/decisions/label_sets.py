@@ -8,7 +8,7 @@ import numpy as np
 
 from imetlib.decisions.cases import blocks, check_scores, kept_scores
 from imetlib.decisions.fbeta import is_ragged
-from imetlib.decisions.limits import apply_limits
+from imetlib.decisions.limits import apply_limits, check_limits
 from imetlib.decisions.top_scores import TopScores
 
 if TYPE_CHECKING:
@@ -44,13 +44,7 @@ def decide(
     """
     y_prob = check_scores(y_prob)
     scores = kept_scores(y_prob)
-    width = scores.shape[1]
-    highest = width if max_labels is None else min(max_labels, width)
-    if not 0 <= min_labels <= highest:
-        raise ValueError(
-            f"`min_labels` must be in 0..{highest}. Received: min_labels={min_labels}, "
-            f"max_labels={max_labels}, {width} scores a row"
-        )
+    highest = check_limits(min_labels, max_labels, scores.shape[1])
     levels = np.asarray(threshold, np.float32)
     chosen = np.empty(scores.shape, bool)
     for start, block in blocks(scores):

@@ -18,7 +18,8 @@ from imetlib.decisions.fbeta import (
     fbeta_per_sample,
     fbeta_samples,
 )
-from imetlib.decisions.thresholds import crossfit_threshold, decide, search_threshold
+from imetlib.decisions.label_sets import decide
+from imetlib.decisions.thresholds import crossfit_threshold, search_threshold
 from imetlib.delivery.audit import (
     Finding,
     audit_blend,

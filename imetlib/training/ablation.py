@@ -7,7 +7,7 @@ import numpy as np
 from imetlib.collection.prepared import with_settings
 from imetlib.decisions.comparison import paired_comparison
 from imetlib.decisions.fbeta import fbeta_per_sample
-from imetlib.decisions.thresholds import decide
+from imetlib.decisions.label_sets import decide
 from imetlib.delivery.records import read_record
 from imetlib.scores import load_scores
 from imetlib.training.runs import train_fold

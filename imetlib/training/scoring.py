@@ -8,7 +8,8 @@ from imetlib.decisions.fbeta import (
     fbeta_micro,
     fbeta_per_sample,
 )
-from imetlib.decisions.thresholds import crossfit_threshold, decide, search_threshold
+from imetlib.decisions.label_sets import decide
+from imetlib.decisions.thresholds import crossfit_threshold, search_threshold
 from imetlib.training.predict import log_loss
 
 

@@ -1,0 +1,99 @@
+"""A fitted rule as a file of text, together with the classes it belongs to."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from imetlib.decisions import rules
+from imetlib.files import replacing
+
+RULE_FILE = "rule.json"
+_KNOWN = {
+    kind.__name__: kind
+    for kind in (
+        rules.GlobalThreshold,
+        rules.GroupThreshold,
+        rules.TopLabels,
+        rules.NearMaximum,
+        rules.MeanCount,
+        rules.ExpectedFBeta,
+    )
+}
+
+
+def save_rule(path: str | Path, rule: Any, class_names: Sequence[str], **facts: Any) -> Path:
+    """Write a fitted rule.
+
+    Args:
+        path: file, by habit `rule.json` in the folder of the run it was fitted on.
+        rule: a fitted rule of `imetlib.decisions.rules`.
+        class_names: `num_classes` names; column j is attribute id j.
+        **facts: what JSON can hold and a reader should know: score, split, run.
+
+    Returns:
+        `pathlib.Path` of the file.
+
+    Raises:
+        ValueError: the rule is not fitted, or none of this package.
+    """
+    kind = type(rule).__name__
+    if kind not in _KNOWN:
+        raise ValueError(f"Cannot save {kind}. Known rules: {', '.join(_KNOWN)}")
+    if not rule.fitted:
+        raise ValueError(f"{kind} is not fitted yet: call `fit` first")
+    settings = asdict(rule)
+    text = {
+        "rule": kind,
+        "settings": settings,
+        "fitted": settings.pop("fitted"),
+        "class_names": list(class_names),
+        "facts": facts,
+    }
+    path = Path(path)
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(text, indent=1) + "\n", encoding="utf-8")
+    return path
+
+
+def load_rule(path: str | Path, class_names: Sequence[str]) -> Any:
+    """Read what `save_rule` wrote, for scores of the same classes.
+
+    Args:
+        path: the file.
+        class_names: classes of the scores that are to be decided.
+
+    Returns:
+        the fitted rule.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: it is no saved rule, or belongs to other classes or another order of them.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"No rule at {path}: notebook 07_threshold_search saves one.")
+    try:
+        text = json.loads(path.read_text(encoding="utf-8"))
+        kind, own = text["rule"], tuple(text["class_names"])
+        rule = _KNOWN[kind](**text["settings"])
+        rule.fitted = text["fitted"]
+    except (AttributeError, KeyError, TypeError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ValueError(f"{path} is no saved rule: {error!r}") from error
+    if own != tuple(class_names):
+        first = next(
+            (
+                f"class {at} is {mine!r}, here {yours!r}"
+                for at, (mine, yours) in enumerate(zip(own, class_names, strict=False))
+                if mine != yours
+            ),
+            "one list is the beginning of the other",
+        )
+        raise ValueError(
+            f"{path} belongs to other classes ({len(own)}, here {len(class_names)}; {first}): fit "
+            "the rule on scores of these classes"
+        )
+    return rule
