@@ -26,7 +26,7 @@ from imetlib.decisions.fbeta import fbeta_of_counts
 ROUNDING = 1e-12
 _SAMPLE_ROWS = 4096
 _LEVEL_CELLS = 1 << 16
-_CELLS_SORTED_TOGETHER = 1 << 18
+_CELLS_SORTED_TOGETHER = 1 << 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,8 +117,12 @@ def collect_events(case: Case, floor: float, lower: float) -> tuple[Events, np.n
     """The scores >= `floor`, and how many of each row are >= `lower`."""
     num_classes = case.y_prob.shape[1]
     all_rows, positions, values, counts = [], [], [], []
+    true_scores = np.empty(len(case.rows), np.float32)
     for start, block in blocks(case.y_prob):
         check_block(block, start)
+        first, end = np.searchsorted(case.rows, (start, start + len(block)))
+        own = case.positions[first:end] - start * num_classes
+        true_scores[first:end] = block.ravel()[own]
         found = _find_set(block >= lower)
         scores = block.ravel()[found]
         rows = found // num_classes
@@ -127,6 +131,8 @@ def collect_events(case: Case, floor: float, lower: float) -> tuple[Events, np.n
         values.append(scores[upper])
         all_rows.append(rows[upper] + start)
         positions.append(found[upper] + start * num_classes)
+    # Looked up in passing: later they would have to come from memory one by one.
+    vars(case).setdefault("true_scores", true_scores)
     flat = np.concatenate(positions)
     is_true = np.zeros(len(flat), bool)
     reached = case.positions[case.true_scores >= floor]
@@ -152,7 +158,7 @@ def sum_gains(case: Case, events: Events, beta: float) -> tuple[np.ndarray, np.n
     Walking down the scores of a row, each one changes the F-beta of that row by a gain; the
     score of a threshold is the sum of the gains, over all rows, of the scores that reach it.
     """
-    num_rows, num_classes = case.y_prob.shape
+    num_rows = len(case.num_true)
     counts = np.bincount(events.rows, minlength=num_rows)
     ends = np.cumsum(counts)
     slots = np.arange(len(events.rows)) - np.repeat(ends - counts, counts)
@@ -160,7 +166,7 @@ def sum_gains(case: Case, events: Events, beta: float) -> tuple[np.ndarray, np.n
     keys = events.values.astype(np.float64)
     keys.view(np.int64)[...] |= events.is_true
     values, gains = [], []
-    step = max(1, _CELLS_SORTED_TOGETHER // num_classes)
+    step = max(1, _CELLS_SORTED_TOGETHER // max(1, int(counts.max())))
     for start in range(0, num_rows, step):
         rows = slice(start, start + step)
         part = slice(ends[start] - counts[start], ends[rows][-1])
