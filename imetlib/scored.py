@@ -1,6 +1,6 @@
 """Scores of rows that a run was not trained on, with their labels: what decisions start from.
 
-Only where nothing is there yet, and the profile is `fast`, is Keras loaded and a network trained.
+Only where nothing is there yet, and the profile is `fast`, is Keras loaded and a head fitted.
 """
 
 from __future__ import annotations
@@ -54,13 +54,14 @@ class ScoredRows:
 
 
 def scores_for_thresholds(profile, collection="", run="", out=""):
-    """Scores to search thresholds on; `fast` trains a small network where there are none.
+    """Scores to choose a decision on; `fast` fits a linear head where there are none.
 
     Args:
         profile: `Profile`.
         collection: folder, see `imetlib.collection.prepared.locate_collection`.
-        run: run folder with `scores-oof.npz` or `scores-val.npz`; "" takes the best run of
-            this collection below `out` that chose on a validation fold and has a holdout.
+        run: run folder with `scores-oof.npz` or `scores-val.npz`; "" takes the best run of this
+            collection below `out` with out-of-fold scores, else the best with scores of a
+            validation fold.
         out: folder of the runs, "" for the project's `runs/`.
 
     Returns:
@@ -77,23 +78,27 @@ def scores_for_thresholds(profile, collection="", run="", out=""):
     tables = read_collection(root, require_pictures=False)
     if run:
         return read_scored_rows(Path(run).expanduser(), tables)
-    folder = find_scored_run(runs_folder(out), tables)
+    runs = runs_folder(out)
+    folder = find_scored_run(runs, tables, _FILES[0])
     if folder is None and profile.name == "fast":
         folder = _make_example(profile, tables, out)
+    folder = folder or find_scored_run(runs, tables, _FILES[1])
     if folder is None:
         raise FileNotFoundError(
-            f"No run with validation scores of {root.name} below {runs_folder(out)}. Run "
-            "notebook 02_backbone_comparison first, or give `run`, the folder of a run."
+            f"No run with validation scores of {root.name} below {runs}. Run notebook "
+            "02_backbone_comparison or 08_submission first, or give `run`, the folder of a run."
         )
     return read_scored_rows(folder, tables)
 
 
-def find_scored_run(runs, tables):
-    """Best run below a folder with validation scores and a holdout, as a comparison makes.
+def find_scored_run(runs, tables, file=_FILES[1]):
+    """Best run below a folder with scores of one kind, and a holdout that did not choose it.
 
     Args:
         runs: folder.
         tables: `Collection`; runs of other collections do not count.
+        file: "scores-val.npz", as a comparison leaves, or "scores-oof.npz", as a run over all
+            folds does.
 
     Returns:
         `pathlib.Path` of the run folder, or None.
@@ -104,7 +109,7 @@ def find_scored_run(runs, tables):
         # A fold of a larger run, a trial of a search and a repetition are no runs of their own.
         below = {*folder.relative_to(runs).parts}
         part = (folder.parent / FILE_NAME).is_file() or below & {"search", "repeated"}
-        scored = (folder / "scores-val.npz").is_file()
+        scored = (folder / file).is_file()
         if part or not scored or folder.name.startswith(_EXAMPLE):
             continue
         try:
@@ -164,17 +169,18 @@ def read_scored_rows(folder, tables):
 
 
 def _make_example(profile, tables, out):
-    """Run folder of a small network, trained on first use."""
-    # The settings are part of the name: after a change of the profile it is trained anew.
+    """Run folder of a linear head over all folds, fitted on first use."""
+    # The settings are part of the name: after a change of the profile it is fitted anew.
     settings = json.dumps([profile.to_dict(), tables.sha256], sort_keys=True)
     name = f"{_EXAMPLE}-{hashlib.sha256(settings.encode()).hexdigest()[:8]}"
     there = next(runs_folder(out).glob(f"*/{name}/{FILE_NAME}"), None)
     if there:
         return there.parent
-    from imetlib.collection.prepared import prepare_collection
-    from imetlib.training.runs import train_fold
+    from imetlib.collection.prepared import prepare_collection, with_settings
+    from imetlib.training.pretrain import starting_weights
+    from imetlib.training.runs import train_all_folds
 
     data = prepare_collection(profile, out=out)
-    # The rows of the comparison of notebook 02: fold 0 is its holdout.
-    train_fold(data, data.workspace / name, 1)
+    data = with_settings(data, weights=starting_weights(profile, out))
+    train_all_folds(data, data.workspace / name, method="ridge")
     return data.workspace / name
