@@ -158,7 +158,6 @@ def run(arguments):
 def predict(arguments):
     """Name the attributes of pictures that belong to no collection."""
     from imetlib.collection.images import SUFFIXES, check_images
-    from imetlib.decisions.label_sets import decide
     from imetlib.files import replacing
 
     root = Path(arguments.folder)
@@ -183,7 +182,7 @@ def predict(arguments):
         for start in range(0, len(pictures), PREDICT_AT_ONCE):
             part = pictures[start : start + PREDICT_AT_ONCE]
             scores = trained.predict(part, ids=[_below(path, root) for path in part])
-            chosen = decide(scores.y_prob, trained.threshold)
+            chosen = trained.decide(scores)
             for picture, share, columns in zip(scores.ids, scores.y_prob, chosen, strict=True):
                 for column in sorted(columns.nonzero()[0], key=lambda column: -share[column]):
                     writer.writerow((picture, scores.class_names[column], f"{share[column]:.3f}"))

@@ -97,3 +97,27 @@ def load_rule(path: str | Path, class_names: Sequence[str]) -> Any:
             "the rule on scores of these classes"
         )
     return rule
+
+
+def read_facts(path: str | Path) -> dict[str, Any]:
+    """The facts that were saved beside a rule."""
+    return dict(json.loads(Path(path).read_text(encoding="utf-8"))["facts"])
+
+
+def find_rule(path: str | Path, folder: str | Path, class_names: Sequence[str]) -> Any | None:
+    """The rule of a file, or else the one saved in a folder.
+
+    Args:
+        path: file, or "" to look for `rule.json` in `folder`.
+        folder: folder of a collection's runs.
+        class_names: classes of the scores that are to be decided.
+
+    Returns:
+        the fitted rule, or None where `path` is "" and the folder has none.
+
+    Raises:
+        FileNotFoundError, ValueError: as `load_rule`.
+    """
+    if not str(path) and not (Path(folder) / RULE_FILE).is_file():
+        return None
+    return load_rule(path or Path(folder) / RULE_FILE, class_names)

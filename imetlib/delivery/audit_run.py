@@ -19,6 +19,7 @@ from imetlib.decisions.fbeta import (
     fbeta_samples,
 )
 from imetlib.decisions.label_sets import decide
+from imetlib.decisions.saved_rules import RULE_FILE, load_rule, read_facts
 from imetlib.decisions.thresholds import crossfit_threshold, search_threshold
 from imetlib.delivery.audit import (
     Finding,
@@ -80,7 +81,7 @@ def audit_run(folder: str | Path, collection: Collection) -> list[Finding]:
             found += _audit_means(scores, children)
     except ValueError as error:
         return [*found, Finding("record", "error", str(error))]
-    return found + _audit_scores(record, scores, folds, collection)
+    return found + _audit_scores(folder, record, scores, folds, collection)
 
 
 def audit_schedule(
@@ -153,7 +154,11 @@ def _audit_means(scores: Mapping[str, Scores], children: Sequence[Path]) -> list
 
 
 def _audit_scores(
-    record: Mapping[str, Any], scores: Mapping[str, Scores], folds: np.ndarray, collection
+    folder: Path,
+    record: Mapping[str, Any],
+    scores: Mapping[str, Scores],
+    folds: np.ndarray,
+    collection,
 ) -> list[Finding]:
     """Rows, columns, threshold and figures of the files of scores."""
     ids, identity = collection.train.ids, record.get("identity", {})
@@ -204,6 +209,7 @@ def _audit_scores(
         rows = np.array([position[name] for name in sound["holdout"].ids])
         y_pred = decide(sound["holdout"].y_prob, record["threshold"])
         found += _audit_figures("record", record, y_pred, rows, collection)
+        found += _audit_rule(folder, sound["holdout"], rows, collection)
     elif "holdout" not in scores:
         held = record["split"].startswith("held-out")
         message = f"no scores-holdout.npz: nothing backs the score of the {record['split']}"
@@ -211,6 +217,23 @@ def _audit_scores(
             message = f"nothing was held out: {record['split']} chose epoch or threshold as well"
         found.append(Finding("record", "error" if held else "warning", message))
     return found
+
+
+def _audit_rule(folder: Path, holdout: Scores, rows, collection) -> list[Finding]:
+    """What a saved rule says of itself against its decisions on the holdout."""
+    path = folder / RULE_FILE
+    if not path.is_file():
+        return []
+    try:
+        rule = load_rule(path, holdout.class_names)
+    except ValueError as error:
+        return [Finding("rule", "error", str(error))]
+    said = read_facts(path).get("score")
+    score = fbeta_samples(collection.train.take(rows), rule.predict(holdout.y_prob))
+    if said is None or abs(said - score) <= _EXACT:
+        return []
+    message = f"{path.name} says F2 {said} on the holdout, its decisions give {score}"
+    return [Finding("rule", "error", message)]
 
 
 def _audit_figures(where, figures, y_pred, rows, collection) -> list[Finding]:

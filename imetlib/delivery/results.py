@@ -11,6 +11,7 @@ import shutil
 import sys
 from pathlib import Path
 
+from imetlib.decisions.saved_rules import RULE_FILE
 from imetlib.delivery.audit import audit_comparison, refuse
 from imetlib.delivery.records import FILE_NAME, compare_records, read_record, write_record
 from imetlib.files import replacing
@@ -49,8 +50,13 @@ def publish_results(runs, target):
             write_record(place, record)
     with replacing(target / "comparison.csv") as path:
         table.round(4).to_csv(path, index=False, quoting=csv.QUOTE_MINIMAL)
-    with replacing(target / "submission.csv") as path:
-        shutil.copyfile(runs / "submission" / "submission.csv", path)
+    copies = {"submission/submission.csv": "submission.csv"}
+    for name in (f"submission/{RULE_FILE}", "rules.csv", "steps.csv"):
+        if (runs / name).is_file():
+            copies[name] = name
+    for source, copy in copies.items():
+        with replacing(target / copy) as path:
+            shutil.copyfile(runs / source, path)
     return [*compared, blend, *members]
 
 

@@ -8,6 +8,8 @@ import numpy as np
 from imetlib.collection.cache import cache_of_images
 from imetlib.collection.images import decode_image
 from imetlib.decisions.exclusive import share_in_groups
+from imetlib.decisions.label_sets import decide
+from imetlib.decisions.saved_rules import RULE_FILE, load_rule
 from imetlib.delivery.records import read_record
 from imetlib.models.backbones import find_weights
 from imetlib.scores import Scores, load_class_names, mean_scores
@@ -70,6 +72,23 @@ class Run:
                 caches[side] = cache_of_images(arrays, ids, side)
             scores.append(self._predict_member(folder, record, profile, caches[side], ids, built))
         return mean_scores(scores)
+
+    def decide(self, scores):
+        """Label sets of scores, by the run's `rule.json`, else by its threshold.
+
+        Args:
+            scores: `Scores` as from `predict`.
+
+        Returns:
+            `(num_samples, num_classes)` bool, one label a picture or more.
+
+        Raises:
+            ValueError: the rule belongs to other classes.
+        """
+        path = self.folder / RULE_FILE
+        if path.is_file():
+            return load_rule(path, scores.class_names).predict(scores.y_prob)
+        return decide(scores.y_prob, self.threshold)
 
     def _predict_member(self, folder, record, profile, pictures, ids, built):
         rows = np.arange(len(ids))
