@@ -33,7 +33,8 @@ def decision_steps(data, folder, rule, *, neighbours=None):
 
     Returns:
         list of `Step`s for `imetlib.decisions.steps.score_steps`: one network, one view and one
-        threshold; the mirrored view; exclusive groups, if any; all folds; neighbours; the rule.
+        threshold; the mirrored view and exclusive groups, where the run has them; all folds;
+        neighbours; the rule.
         Thresholds of the first ones are fitted on the fold that their network left out, of the
         others on all folds, out of fold.
     """
@@ -56,12 +57,12 @@ def decision_steps(data, folder, rule, *, neighbours=None):
             for name in rows
         }
 
-    steps = [
-        Step("one network, one view, one threshold", **single_scores(1, ()), rule=threshold),
-        Step("mirrored view", **single_scores(2, ()), rule=threshold),
-    ]
+    steps = [Step("one network, one view, one threshold", **single_scores(1, ()), rule=threshold)]
+    both = len(views["fit"])
+    if both > 1:
+        steps.append(Step("mirrored view", **single_scores(both, ()), rule=threshold))
     if exclusive:
-        steps.append(Step("exclusive groups", **single_scores(2, exclusive), rule=threshold))
+        steps.append(Step("exclusive groups", **single_scores(both, exclusive), rule=threshold))
     scores = {
         name: load_scores(folder / f"scores-{part}.npz")
         for name, part in (("fit", "oof"), ("held_out", "holdout"))
@@ -142,7 +143,7 @@ def blend_neighbours(data, out_of_fold, others, neighbours, part="holdout"):
 
 
 def _views_of(data, folder, rows):
-    """Logits of the plain and the mirrored training pictures, from a single network or head."""
+    """Logits of training pictures from a single network: plain and, if it has it, mirrored."""
     record = read_record(folder)
     profile = profile_of(record["parameters"], folder)
     if record["method"] != "network":
@@ -153,8 +154,13 @@ def _views_of(data, folder, rows):
         profile, data.collection.num_classes, weights="", normalisation=record["normalisation"]
     )
     model.load_weights(folder / WEIGHTS_FILE)
-    pictures = data.train_pictures
-    views = predict_views(model, pictures, rows, preprocessing_of(profile), mirror_view=True)
+    views = predict_views(
+        model,
+        data.train_pictures,
+        rows,
+        preprocessing_of(profile),
+        mirror_view=profile.mirror_view,
+    )
     clear_memory()
     return views
 
