@@ -5,7 +5,8 @@ import numpy as np
 
 from imetlib.collection.batches import Batches
 from imetlib.decisions.exclusive import share_in_groups
-from imetlib.scores import Scores
+from imetlib.decisions.top_scores import collect_top_scores, write_top_scores
+from imetlib.scores import TOP, Scores
 
 
 def predict_views(model, pictures, rows, preprocessing, *, mirror_view, batch_size=64):
@@ -65,6 +66,51 @@ def predict_scores(
     )
     logits = share_in_groups(np.mean(views, axis=0), class_names, exclusive)
     return Scores(np.asarray(ids, dtype=object), logits, tuple(class_names))
+
+
+def predict_top_scores(
+    model,
+    pictures,
+    ids,
+    preprocessing,
+    class_names,
+    path,
+    *,
+    mirror_view,
+    exclusive=(),
+    batch_size=64,
+    k=TOP,
+):
+    """Write the highest logits of each picture, batch by batch: no dense scores are ever held.
+
+    For collections of many pictures and classes; `load_scores` and `read_top_scores` read the
+    file.
+
+    Args:
+        model, pictures, ids, preprocessing, class_names, mirror_view, exclusive, batch_size: see
+            `predict_scores`.
+        path: file, `.npz`.
+        k: int >= 1, logits kept of each picture.
+
+    Returns:
+        `imetlib.decisions.top_scores.TopScores` of the logits.
+
+    Raises:
+        ValueError: an id is missing or doubled, or a logit is not finite.
+    """
+    rows = pictures.rows_of(ids)
+
+    def batches():
+        for start in range(0, len(rows), batch_size):
+            part = rows[start : start + batch_size]
+            views = predict_views(
+                model, pictures, part, preprocessing, mirror_view=mirror_view, batch_size=batch_size
+            )
+            yield share_in_groups(np.mean(views, axis=0), class_names, exclusive)
+
+    scores = collect_top_scores(batches(), k)
+    write_top_scores(path, scores, ids, class_names)
+    return scores
 
 
 def log_loss(y_true, logits):
