@@ -1,7 +1,7 @@
 """A threshold of its own for every class, and how much of its gain is learned by heart.
 
 With as many thresholds as classes the rows they are fitted on are remembered: the figure to look at
-is the one on other rows. Nothing here gives thresholds without it.
+is the one on other rows.
 """
 
 from __future__ import annotations
@@ -90,10 +90,13 @@ def crossfit_class_thresholds(
     y_pred, common = np.empty(y_prob.shape, bool), np.empty(y_prob.shape, bool)
     for name in names:
         own, others = groups == name, np.flatnonzero(groups != name)
-        start, found = _fit(take_labels(y_true, others), y_prob[others], beta, num_passes)
+        start, found = fit_class_thresholds(
+            take_labels(y_true, others), y_prob[others], beta=beta, num_passes=num_passes
+        )
         y_pred[own] = choose(own, found)
         common[own] = choose(own, start)
-    thresholds, everything = _fit(y_true, y_prob, beta, num_passes)[1], np.arange(len(y_prob))
+    thresholds = fit_class_thresholds(y_true, y_prob, beta=beta, num_passes=num_passes)[1]
+    everything = np.arange(len(y_prob))
     return CrossfitClassThresholds(
         score=fbeta_samples(y_true, y_pred, beta=beta),
         in_sample_score=fbeta_samples(y_true, choose(everything, thresholds), beta=beta),
@@ -103,10 +106,14 @@ def crossfit_class_thresholds(
     )
 
 
-def _fit(
-    y_true: Labels, y_prob: np.ndarray, beta: float, num_passes: int
+def fit_class_thresholds(
+    y_true: Labels, y_prob: np.ndarray, *, beta: float = 2.0, num_passes: int = 4
 ) -> tuple[float, np.ndarray]:
-    """The common threshold, and one for each class."""
+    """The best common threshold, and the `(num_classes,)` float32 ascended to from it.
+
+    For rules that are compared out of fold; arguments as in `crossfit_class_thresholds`, scores
+    found finite.
+    """
     case = make_case(y_true, y_prob, check=False)
     common = search_threshold(y_true, y_prob, beta=beta).threshold
     # Classes may want less than all together, but hardly less than this.

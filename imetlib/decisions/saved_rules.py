@@ -8,7 +8,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from imetlib.decisions import rules
+from imetlib.decisions.expected_rule import ExpectedFBeta
 from imetlib.files import replacing
 
 RULE_FILE = "rule.json"
@@ -17,10 +20,11 @@ _KNOWN = {
     for kind in (
         rules.GlobalThreshold,
         rules.GroupThreshold,
+        rules.ClassThreshold,
         rules.TopLabels,
         rules.NearMaximum,
         rules.MeanCount,
-        rules.ExpectedFBeta,
+        ExpectedFBeta,
     )
 }
 
@@ -30,32 +34,38 @@ def save_rule(path: str | Path, rule: Any, class_names: Sequence[str], **facts: 
 
     Args:
         path: file, by habit `rule.json` in the folder of the run it was fitted on.
-        rule: a fitted rule of `imetlib.decisions.rules`.
-        class_names: `num_classes` names; column j is attribute id j.
+        rule: a fitted rule of `imetlib.decisions.rules` or `expected_rule`.
+        class_names: `num_classes` names, those that the rule was fitted on; column j is
+            attribute id j.
         **facts: what JSON can hold and a reader should know: score, split, run.
 
     Returns:
         `pathlib.Path` of the file.
 
     Raises:
-        ValueError: the rule is not fitted, or none of this package.
+        ValueError: the rule is not fitted, was fitted on other classes, or is none of this
+            package; or JSON cannot hold the facts.
     """
     kind = type(rule).__name__
-    if kind not in _KNOWN:
+    if type(rule) is not _KNOWN.get(kind):
         raise ValueError(f"Cannot save {kind}. Known rules: {', '.join(_KNOWN)}")
     if not rule.fitted:
         raise ValueError(f"{kind} is not fitted yet: call `fit` first")
+    _check_classes(f"This {kind}", rule.fitted["class_names"], class_names)
     settings = asdict(rule)
-    text = {
+    content = {
         "rule": kind,
         "settings": settings,
         "fitted": settings.pop("fitted"),
-        "class_names": list(class_names),
         "facts": facts,
     }
+    try:
+        text = json.dumps(content, indent=1, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"`facts` must be what JSON can hold: {error}") from error
     path = Path(path)
     with replacing(path) as temporary:
-        temporary.write_text(json.dumps(text, indent=1) + "\n", encoding="utf-8")
+        temporary.write_text(text + "\n", encoding="utf-8")
     return path
 
 
@@ -77,25 +87,15 @@ def load_rule(path: str | Path, class_names: Sequence[str]) -> Any:
     if not path.is_file():
         raise FileNotFoundError(f"No rule at {path}: notebook 07_threshold_search saves one.")
     try:
-        text = json.loads(path.read_text(encoding="utf-8"))
-        kind, own = text["rule"], tuple(text["class_names"])
-        rule = _KNOWN[kind](**text["settings"])
-        rule.fitted = text["fitted"]
-    except (AttributeError, KeyError, TypeError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        content = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
+        rule = _KNOWN[content["rule"]](**content["settings"])
+        rule.fitted = content["fitted"]
+        own = list(rule.fitted["class_names"])
+        # Whatever number is missing or no number: here it is seen while the file is at hand.
+        rule.predict(np.full((1, len(own)), 0.5, np.float32))
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} is no saved rule: {error!r}") from error
-    if own != tuple(class_names):
-        first = next(
-            (
-                f"class {at} is {mine!r}, here {yours!r}"
-                for at, (mine, yours) in enumerate(zip(own, class_names, strict=False))
-                if mine != yours
-            ),
-            "one list is the beginning of the other",
-        )
-        raise ValueError(
-            f"{path} belongs to other classes ({len(own)}, here {len(class_names)}; {first}): fit "
-            "the rule on scores of these classes"
-        )
+    _check_classes(str(path), own, class_names)
     return rule
 
 
@@ -121,3 +121,24 @@ def find_rule(path: str | Path, folder: str | Path, class_names: Sequence[str]) 
     if not str(path) and not (Path(folder) / RULE_FILE).is_file():
         return None
     return load_rule(path or Path(folder) / RULE_FILE, class_names)
+
+
+def _check_classes(what: str, own: Sequence[str], class_names: Sequence[str]) -> None:
+    if list(own) == list(class_names):
+        return
+    first = next(
+        (
+            f"class {at} is {mine!r}, here {yours!r}"
+            for at, (mine, yours) in enumerate(zip(own, class_names, strict=False))
+            if mine != yours
+        ),
+        "one list is the beginning of the other",
+    )
+    raise ValueError(
+        f"{what} belongs to other classes ({len(own)}, here {len(class_names)}; {first}): fit "
+        "the rule on scores of these classes"
+    )
+
+
+def _refuse_constant(name: str) -> float:
+    raise ValueError(f"{name} is no number to compute with")
