@@ -3,35 +3,19 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
+# All of them but what is compiled, which is loaded where it is needed.
+DECISIONS = tuple(
+    f"imetlib.decisions.{path.stem}"
+    for path in sorted((Path(__file__).parents[1] / "imetlib" / "decisions").glob("[!_]*.py"))
+    if not path.stem.endswith("_numba")
+)
 LIGHT = (
     "imetlib",
     "imetlib.collection.tables",
     "imetlib.collection.folds",
-    "imetlib.decisions.averages",
-    "imetlib.decisions.blend",
-    "imetlib.decisions.calibration",
-    "imetlib.decisions.cases",
-    "imetlib.decisions.class_thresholds",
-    "imetlib.decisions.comparison",
-    "imetlib.decisions.distance",
-    "imetlib.decisions.distillation",
-    "imetlib.decisions.exclusive",
-    "imetlib.decisions.fbeta",
-    "imetlib.decisions.group_thresholds",
-    "imetlib.decisions.label_sets",
-    "imetlib.decisions.limits",
-    "imetlib.decisions.neighbours",
-    "imetlib.decisions.per_image",
-    "imetlib.decisions.reliability",
-    "imetlib.decisions.rule_comparison",
-    "imetlib.decisions.rules",
-    "imetlib.decisions.saved_rules",
-    "imetlib.decisions.stability",
-    "imetlib.decisions.thresholds",
-    "imetlib.decisions.top_scores",
-    "imetlib.decisions.transfer",
-    "imetlib.decisions.transfer_fit",
+    *DECISIONS,
     "imetlib.delivery.submission",
     "imetlib.delivery.records",
     "imetlib.delivery.notebooks",
@@ -51,9 +35,9 @@ print(json.dumps([time.process_time() - start, [name for name in heavy if name i
 """
 
 
-def probe(names):
+def probe(names, heavy=HEAVY):
     """Seconds of processor time for importing `names` afresh, and the heavy modules loaded."""
-    arguments = json.dumps([names, HEAVY])
+    arguments = json.dumps([names, heavy])
     result = subprocess.run(
         [sys.executable, "-c", PROBE, arguments], capture_output=True, text=True, timeout=120
     )
@@ -64,6 +48,11 @@ def probe(names):
 def test_light_rooms_load_no_heavy_library():
     _, loaded = probe(LIGHT)
     assert loaded == []
+
+
+def test_decisions_load_no_tables_either():
+    assert "imetlib.decisions.rules" in DECISIONS
+    assert probe(DECISIONS, (*HEAVY, "pandas", "scipy"))[1] == []
 
 
 def test_light_rooms_open_fast():
