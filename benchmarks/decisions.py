@@ -1,8 +1,10 @@
 """What decisions cost on scores of the size of iMet 2019, as ratios within one run.
 
-    python -m benchmarks.decisions [--samples N] [--repeats N] [--out FILE]
+    python -m benchmarks.decisions [--samples N] [--repeats N] [--full] [--out FILE]
 
-The scores are synthetic (`benchmarks.synthetic`): times carry over, gains in F2 do not. Memory is
+Searches, rules for single pictures and calibration take all rows; neighbours a tenth of both sides
+(`benchmarks.neighbours`), with `--full` all, which takes minutes more. The scores are synthetic
+(`benchmarks.synthetic`): times carry over, gains in F2 do not. Memory is
 what a row holds at its peak beyond scores and labels: of arrays that NumPy makes (tracemalloc), and
 how far the process grows, which compiled code is seen in too.
 """
@@ -19,9 +21,16 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks import neighbours
 from benchmarks.synthetic import CLASS_NAMES, make_scores
+from imetlib.decisions.calibration import fit_platt
 from imetlib.decisions.fbeta import fbeta_samples
 from imetlib.decisions.group_thresholds import search_group_thresholds
+from imetlib.decisions.per_image import (
+    expected_fbeta_curve,
+    expected_fbeta_sets,
+    keep_near_maximum,
+)
 from imetlib.decisions.thresholds import search_threshold
 from imetlib.decisions.top_scores import top_scores
 from imetlib.delivery.records import environment
@@ -31,6 +40,9 @@ GRID = 50
 EXAMPLE_THRESHOLD = np.float32(0.06)
 # Rows of scikit-learn's evaluation, which holds several dense copies; scaled to all.
 SKLEARN_ROWS = 22_000
+# Rows whose sets are compared with the untruncated expectation, milliseconds each.
+CHECKED_ROWS = 1_000
+SETS = "sets of best expected F2"
 
 
 def main(arguments=None):
@@ -39,14 +51,29 @@ def main(arguments=None):
     parser.add_argument("--samples", type=int, default=FULL_SIZE, help="rows of the scores")
     parser.add_argument("--repeats", type=int, default=5, help="each median is taken over these")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--checked", type=int, default=CHECKED_ROWS, help="rows of the sets' check")
+    parser.add_argument("--neighbours", type=float, default=0.1, help="share of the neighbours")
+    parser.add_argument("--full", action="store_true", help="neighbours of all rows")
     parser.add_argument("--out", type=Path, help="JSON file for the figures")
     options = parser.parse_args(arguments)
     if options.samples < 1000 or options.repeats < 1:
         parser.error("--samples must be at least 1000 and --repeats at least 1")
+    if not 0 < options.neighbours <= 1 or options.checked < 1:
+        parser.error("--neighbours must be in (0, 1] and --checked at least 1")
     y_true, y_prob = make_scores(options.samples, seed=options.seed)
     rows = measure(make_ways(y_true, y_prob), options.repeats)
     rows["scikit-learn, one threshold"] = measure_sklearn(y_true, y_prob)
     print_table(rows, options.samples)
+    check = check_sets(y_prob[: options.checked])
+    seconds = rows[f"{SETS}, exact"]["least_processor_seconds"]
+    print(
+        f"  {SETS}: {seconds:.2f} s of processor time for all rows; of {check['rows']:,} rows "
+        f"{100 * check['same']:.1f} %\n  have the size that the untruncated expectation finds "
+        f"best, the others lose at most {check['largest_loss']:.1e} of it."
+    )
+    del y_prob
+    scale = 1.0 if options.full else options.neighbours
+    found = neighbours.run(scale)
     if options.out:
         record = {
             "samples": options.samples,
@@ -55,6 +82,8 @@ def main(arguments=None):
             "seed": options.seed,
             "repeats": options.repeats,
             "rows": rows,
+            "sets_against_exact": check,
+            "neighbours": {"scale": scale, "rows": found},
             "environment": environment(),
         }
         options.out.parent.mkdir(parents=True, exist_ok=True)
@@ -62,7 +91,7 @@ def main(arguments=None):
 
 
 def make_ways(y_true, y_prob):
-    """Name to what is measured. Later kinds of rules add their rows here."""
+    """Name to what is measured."""
     dense = y_true.dense()
     kept = top_scores(y_prob)
     search = partial(search_threshold, y_true)
@@ -73,8 +102,10 @@ def make_ways(y_true, y_prob):
         "exact threshold, NumPy": partial(search, y_prob, engine="numpy"),
         "exact threshold, top 128, numba": partial(search, kept, engine="numba"),
         "exact culture/tag pair": partial(search_group_thresholds, y_true, y_prob, CLASS_NAMES),
-        # Rules for single pictures: add here.
-        # Neighbours: add here.
+        f"{SETS}, exact": partial(expected_fbeta_sets, y_prob, method="exact"),
+        f"{SETS}, ratio rule": partial(expected_fbeta_sets, y_prob, method="ratio"),
+        "labels near the maximum": partial(keep_near_maximum, y_prob, 1 / 7),
+        "Platt fit": partial(fit_platt, y_true, y_prob),
     }
 
 
@@ -157,6 +188,19 @@ def measure_sklearn(y_true, y_prob):
         "processor_seconds": processor_seconds,
         "least_processor_seconds": processor_seconds,
         "measured_rows": rows,
+    }
+
+
+def check_sets(y_prob):
+    """Sets of the compiled, truncated rule against the full expectation of every size."""
+    sizes = expected_fbeta_sets(y_prob).y_pred.sum(axis=1)
+    curves = [expected_fbeta_curve(row) for row in y_prob]
+    losses = [curve.max() - curve[size - 1] for curve, size in zip(curves, sizes, strict=True)]
+    same = [int(np.argmax(curve)) + 1 == size for curve, size in zip(curves, sizes, strict=True)]
+    return {
+        "rows": len(y_prob),
+        "same": float(np.mean(same)),
+        "largest_loss": float(max(losses)),
     }
 
 

@@ -26,10 +26,26 @@ def test_synthetic_scores_look_like_imet():
 
 def test_table_and_record(tmp_path, capsys):
     pytest.importorskip("numba")
-    main(["--samples", "1000", "--repeats", "1", "--out", str(tmp_path / "record.json")])
+    small = ["--samples", "1000", "--repeats", "1", "--checked", "5", "--neighbours", "0.001"]
+    main([*small, "--out", str(tmp_path / "record.json")])
     printed = capsys.readouterr().out
     assert "exact culture/tag pair" in printed and "multiplied, not run" in printed
-    rows = json.loads((tmp_path / "record.json").read_text())["rows"]
+    assert "sets of best expected F2, exact" in printed and "nearest_neighbours" in printed
+    record = json.loads((tmp_path / "record.json").read_text())
+    rows = record["rows"]
     scores = {rows[f"exact threshold, {engine}"]["score"] for engine in ("numba", "NumPy")}
     assert len(scores) == 1
     assert rows["exact culture/tag pair"]["score"] >= scores.pop()
+    check = record["sets_against_exact"]
+    assert check["rows"] == 5 and check["largest_loss"] < 1e-4
+    assert record["neighbours"]["scale"] == 0.001
+    assert record["neighbours"]["rows"][0]["name"] == "matrix product"
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--samples", "10"], ["--neighbours", "0"], ["--checked", "0"]]
+)
+def test_sizes_out_of_range(arguments, capsys):
+    with pytest.raises(SystemExit):
+        main(arguments)
+    assert "must be" in capsys.readouterr().err
