@@ -50,7 +50,7 @@ notebooks: $(INSTALLED)  ## run every notebook again in the fast profile and sto
 bench: $(INSTALLED)  ## pictures per second of the pipeline and one training step, as ratios
 	@$(PY) -m benchmarks
 
-bench-decisions: $(INSTALLED)  ## threshold searches on 109,237 x 1,103 scores, as ratios; needs 4 GB of memory
+bench-decisions: $(INSTALLED)  ## searches, expected sets, neighbours at the size of iMet 2019, as ratios; needs 4 GB of memory
 	@$(PY) -m benchmarks.decisions
 
 clean:  ## remove the environment made here, demo/ and caches; data/ and runs/ stay

@@ -1,1 +1,1 @@
-"""From scores to label sets, and what they are worth: NumPy only, no Keras, no pictures."""
+"""From scores to label sets, and what they are worth: NumPy and numba, no Keras, no pictures."""
