@@ -7,8 +7,9 @@ import pytest
 
 from imetlib.collection.prepared import prepare_collection, with_settings
 from imetlib.decisions.blend import search_blend
+from imetlib.decisions.expected_rule import ExpectedFBeta
 from imetlib.decisions.label_sets import decide
-from imetlib.decisions.rules import ExpectedFBeta, GlobalThreshold
+from imetlib.decisions.rules import GlobalThreshold
 from imetlib.decisions.saved_rules import RULE_FILE, save_rule
 from imetlib.decisions.steps import score_steps
 from imetlib.delivery.audit_run import audit_run
