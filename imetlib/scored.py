@@ -29,7 +29,7 @@ class ScoredRows:
     """Probabilities and labels of pictures that the run did not learn from.
 
     Args:
-        run: name of the run folder.
+        folder: `pathlib.Path` of the run.
         record: dict, its record.
         collection: `Collection` that the rows belong to.
         scores: `Scores` of the rows.
@@ -39,13 +39,18 @@ class ScoredRows:
         specimens: `(num_samples,)` int or None.
     """
 
-    run: str
+    folder: Path
     record: dict
     collection: Collection
     scores: Scores
     labels: LabelTable
     groups: np.ndarray
     specimens: np.ndarray | None
+
+    @property
+    def run(self) -> str:
+        """Name of the run folder."""
+        return self.folder.name
 
     @property
     def y_prob(self) -> np.ndarray:
@@ -158,7 +163,7 @@ def read_scored_rows(folder, tables):
         groups = find_folds(folder, record["parameters"].get("num_folds"), tables.train.ids)
     groups = make_folds(labels, _HALVES, specimens=specimens) if groups is None else groups[rows]
     return ScoredRows(
-        run=folder.name,
+        folder=folder,
         record=record,
         collection=tables,
         scores=scores,

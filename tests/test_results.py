@@ -5,11 +5,13 @@ from pathlib import Path
 
 import pytest
 
+from imetlib.delivery import results
 from imetlib.delivery.audit import AuditError, audit_comparison
 from imetlib.delivery.records import compare_records, new_record, read_record, write_record
 from imetlib.delivery.results import (
     committed_table,
     comparison_table,
+    has_committed_table,
     markdown_table,
     phase_of,
     publish_results,
@@ -154,6 +156,25 @@ def test_readme_table_is_made_of_the_committed_records():
 def test_a_table_that_is_not_committed_is_named():
     with pytest.raises(FileNotFoundError, match=r"No comparison\.csv of atlantis"):
         committed_table("atlantis")
+    with pytest.raises(FileNotFoundError, match=r"No rules\.csv of atlantis"):
+        committed_table("atlantis", "rules")
+    assert not has_committed_table("atlantis", "rules")
+
+
+def test_any_committed_table_is_read_with_its_intervals(tmp_path, monkeypatch):
+    place = tmp_path / "results" / "atlantis"
+    place.mkdir(parents=True)
+    (place / "steps.csv").write_text("step,score,low,high\nfirst,0.5,0.4,0.6\n")
+    monkeypatch.setattr(results, "__file__", str(tmp_path / "imetlib" / "delivery" / "results.py"))
+    assert has_committed_table("atlantis", "steps")
+    assert not has_committed_table("atlantis")
+    assert committed_table("atlantis", "steps").to_dict("list") == {
+        "step": ["first"],
+        "score": [0.5],
+        "low": [0.4],
+        "high": [0.6],
+        "interval": [[0.4, 0.6]],
+    }
 
 
 @pytest.mark.skipif(not RESULTS.is_dir(), reason="no committed results")

@@ -85,26 +85,38 @@ def comparison_table(records, folder):
     return table
 
 
-def committed_table(name):
-    """The committed comparison of a collection, `results/<name>/comparison.csv`.
+def committed_table(name, table="comparison"):
+    """A committed table of a collection, `results/<name>/<table>.csv`.
 
     Args:
         name: folder in `results/`.
+        table: "comparison", as from `comparison_table`; "rules", the table of a
+            `RuleComparison`; or "steps", as from `score_steps`.
 
     Returns:
-        DataFrame as from `comparison_table`, with `interval` as pairs.
+        DataFrame, with `low` and `high` once more as pairs in the column `interval`.
 
     Raises:
-        FileNotFoundError: the package was installed without the project's `results/`.
+        FileNotFoundError: no such table (see `has_committed_table`), or the package was installed
+            without the project's `results/`.
     """
     import pandas as pd
 
-    path = Path(__file__).resolve().parents[2] / "results" / name / "comparison.csv"
+    path = _committed_path(name, table)
     if not path.is_file():
         raise FileNotFoundError(f"No {path.name} of {name}: it lies in the project's results/")
-    table = pd.read_csv(path)
-    table["interval"] = table[["low", "high"]].to_numpy().tolist()
-    return table
+    found = pd.read_csv(path)
+    found["interval"] = found[["low", "high"]].to_numpy().tolist()
+    return found
+
+
+def has_committed_table(name, table="comparison"):
+    """Whether `committed_table` finds one; an installed package may lack `results/`."""
+    return _committed_path(name, table).is_file()
+
+
+def _committed_path(name, table):
+    return Path(__file__).resolve().parents[2] / "results" / name / f"{table}.csv"
 
 
 def phase_of(record):

@@ -4,13 +4,15 @@ from pathlib import Path
 
 import numpy as np
 
+from imetlib.collection.folds import hash_folds
+from imetlib.collection.prepared import prepare_collection
 from imetlib.decisions.blend import search_blend
 from imetlib.decisions.exclusive import share_in_groups
 from imetlib.decisions.neighbours import nearest_neighbours
 from imetlib.decisions.rules import GlobalThreshold
 from imetlib.decisions.steps import Step
 from imetlib.decisions.transfer_fit import fit_transfer
-from imetlib.delivery.records import read_record
+from imetlib.delivery.records import FILE_NAME, read_record
 from imetlib.scores import Scores, load_scores, logits_of, mean_scores
 from imetlib.training.closed_form import apply_head, load_head
 from imetlib.training.features import frozen_features
@@ -20,6 +22,52 @@ from imetlib.training.run_files import profile_of
 from imetlib.training.runs import HOLDOUT, inner_folds
 
 _NEIGHBOURS = 80
+
+
+def find_fold_run(folder):
+    """The run over all folds that steps are taken from: a run folder itself, or its best member.
+
+    Args:
+        folder: run folder of any kind.
+
+    Returns:
+        `pathlib.Path` of a run made by `train_all_folds`; of several members of a blend the one
+        with the best out-of-fold score. None for a single network or head.
+    """
+    folder = Path(folder)
+    members = read_record(folder).get("members", [])
+    places = [folder, *(folder / name for name in members)]
+    found = [place for place in places if any(place.glob(f"fold*/{FILE_NAME}"))]
+    return max(found, key=lambda place: read_record(place)["selection"]["score"], default=None)
+
+
+def prepare_run(folder, collection="", out=""):
+    """The collection under the settings, folds and weights of a finished run.
+
+    Args:
+        folder: run folder.
+        collection, out: see `imetlib.collection.prepared.locate_collection`.
+
+    Returns:
+        `PreparedCollection`.
+
+    Raises:
+        ValueError: other tables or folds than those of the run: its holdout would not be one.
+        FileNotFoundError: no collection.
+    """
+    record = read_record(folder)
+    data = prepare_collection(profile_of(record["parameters"], folder), collection, out)
+    found = {
+        "collection_sha256": data.collection.sha256,
+        "folds_sha256": hash_folds(data.collection.train.ids, data.folds),
+    }
+    for key, what in (("collection_sha256", "tables"), ("folds_sha256", "folds")):
+        if found[key] != record[key]:
+            raise ValueError(
+                f"{folder} was made on other {what} than {data.workspace} has: give the "
+                "`collection` and `out` of the run"
+            )
+    return data
 
 
 def decision_steps(data, folder, rule, *, neighbours=None):
