@@ -9,11 +9,12 @@ mpl.use("Agg")
 
 import matplotlib.pyplot as plt
 
-from imetlib import figures, figures_collection, figures_training
+from imetlib import figures, figures_collection, figures_decisions, figures_training
 from imetlib.collection.labels import make_label_table
 from imetlib.collection.museum import draw_museum
 from imetlib.collection.tables import read_collection
-from imetlib.decisions.fbeta import constant_answer
+from imetlib.decisions.distance import DistanceProfile
+from imetlib.decisions.fbeta import constant_answer, fbeta_samples
 from imetlib.decisions.stability import bootstrap_threshold, find_plateau, trace_thresholds
 from imetlib.decisions.thresholds import grid_search, search_threshold
 
@@ -97,7 +98,7 @@ def test_labelled_pictures_and_pairs(museum):
     pairs = np.array([[0, 1], [2, 3], [4, 5]])
     axes = figures_collection.plot_pairs(museum, pairs, ["x", "y", "z"], finding="three")
     assert axes.shape == (2, 3)
-    assert axes[0, 2].get_title() == "z"
+    assert title(axes[0, 2]) == "z"
 
 
 def test_constant_answer_marks_both_optima(museum):
@@ -232,4 +233,114 @@ def test_a_search_shows_trials_best_and_failures():
 def test_training_figures_use_the_axes_they_are_given(name, arguments):
     ax = plt.subplots()[1]
     assert getattr(figures_training, name)(*arguments, ax=ax) is ax
+    ax.figure.canvas.draw()
+
+
+def gains(name, *gains, scores):
+    """A table of rules or steps: (gain, gain_low, gain_high) each, the first one without."""
+    table = pd.DataFrame(gains, columns=["gain", "gain_low", "gain_high"])
+    return table.assign(**{name: [*"abcdef"[: len(table)]], "score": scores})
+
+
+RULES = gains(
+    "rule", (0.0, 0.0, 0.0), (-0.03, -0.04, -0.01), (0.02, 0.005, 0.03), (0.03, -0.01, 0.05),
+    scores=[0.4, 0.37, 0.42, 0.43],
+)  # fmt: skip
+STEPS = gains(
+    "step", (0.0, 0.0, 0.0), (0.05, 0.02, 0.07), (-0.01, -0.02, 0.01), scores=[0.4, 0.45, 0.44]
+).assign(low=0.37, high=0.47, total=0.04, total_low=0.01, total_high=0.06)
+
+
+def test_rules_stand_in_order_of_their_gains():
+    ax = figures_decisions.plot_rules(RULES, chosen="c")
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["b", "a", "c (chosen)", "d"]
+    (points,) = [item for item in ax.collections if len(item.get_offsets()) == 4]
+    np.testing.assert_allclose(points.get_offsets()[:, 0], [-0.03, 0, 0.02, 0.03])
+    lines = next(item for item in ax.collections if hasattr(item, "get_segments"))
+    spans = [segment[:, 0].tolist() for segment in lines.get_segments()]
+    np.testing.assert_allclose(spans, [[-0.04, -0.01], [0, 0], [0.005, 0.03], [-0.01, 0.05]])
+    assert [text.get_text() for text in ax.texts] == ["0.370", "0.400", "0.420", "0.430"]
+    assert title(ax) == (
+        "1 of 3 rules are surely better than the a, 1 surely worse; most F2 has d, +0.030"
+    )
+    assert figures_decisions.plot_rules(RULES[:1]).get_title(loc="left") == ""
+
+
+def test_steps_start_where_the_one_before_ended():
+    ax = figures_decisions.plot_steps(STEPS)
+    spans = [(bar.get_x(), bar.get_x() + bar.get_width()) for bar in ax.patches]
+    np.testing.assert_allclose(spans, [(0.4, 0.4), (0.4, 0.45), (0.45, 0.44), (0.4, 0.44)])
+    labels = [label.get_text() for label in ax.get_yticklabels()]
+    assert labels == ["a", "b", "c", "all together"]
+    intervals = [
+        segment[:, 0].tolist()
+        for item in ax.collections
+        for segment in item.get_segments()
+        if segment[0, 1] == segment[1, 1]
+    ]
+    wanted = [(0.37, 0.47), (0.42, 0.47), (0.43, 0.46), (0.41, 0.46)]
+    np.testing.assert_allclose(intervals, wanted)
+    assert [text.get_text() for text in ax.texts] == ["0.400", "+0.050", "-0.010", "+0.040"]
+    assert title(ax) == (
+        "All steps together change F2 by +0.040 (+0.010 to +0.060), the most by b, +0.050"
+    )
+
+
+def test_distances_are_bars_as_wide_as_their_bins():
+    profile = DistanceProfile(np.array([0.1, 0.2, 0.6]), np.array([0.5, 0.25]), np.array([7, 1200]))
+    ax = figures_decisions.plot_distance_profile(profile)
+    assert title(ax) == "The nearest pictures score 0.500, the farthest 0.250"
+    np.testing.assert_allclose([bar.get_width() for bar in ax.patches], [0.1, 0.4])
+    assert [bar.get_height() for bar in ax.patches] == [0.5, 0.25]
+    assert [text.get_text() for text in ax.texts] == ["7", "1,200"]
+
+
+def test_label_sets_of_some_pictures(scores):
+    names = [f"tag::{letter}" for letter in "abcdefghijkl"]
+    pictures = [np.zeros((40, 30, 3), np.uint8)] * 2
+    axes = figures_decisions.plot_label_sets(*scores, names, [0.001, 0.3, 0.999], [4, 7], pictures)
+    assert axes.shape == (2, 4)
+    assert [len(ax.images) for ax in axes[:, 0]] == [1, 1]
+    y_true, y_prob = scores
+    assert f"F2 {fbeta_samples(y_true, y_prob >= 0.3):.3f}" in title(axes[0, 2])
+    # All labels are decided: seven are shown. None is: only the missing ones are left.
+    assert [len(ax.texts) for ax in axes[:, 1]] == [8, 8]
+    assert axes[0, 1].texts[-1].get_text() == "and 5 more"
+    assert [len(ax.texts) for ax in axes[:, 3]] == y_true[[4, 7]].sum(axis=1).tolist()
+    assert all(text.get_text()[0] == "–" for ax in axes[:, 3] for text in ax.texts)
+    assert "0.300 serves F2 best" in axes[0, 0].figure.get_suptitle()
+
+
+@pytest.mark.parametrize("form", ["dense", "ragged", "table"])
+def test_labels_are_judged_one_by_one(scores, form):
+    y_true, y_prob = scores
+    columns = [np.flatnonzero(row) for row in y_true]
+    ids = [str(row) for row in range(len(y_true))]
+    given = {"dense": y_true, "ragged": columns, "table": make_label_table(ids, columns, 12)}[form]
+    names = [f"tag::{column}" for column in range(12)]
+    for row in range(len(y_true)):
+        found = figures_decisions.judge_labels(given, y_prob, names, row, 0.25)
+        decided = {column for column in range(12) if y_prob[row, column] >= np.float32(0.25)}
+        true = set(columns[row])
+        wanted = {"right": decided & true, "missing": true - decided, "wrong": decided - true}
+        for kind, names_found in found.items():
+            assert {int(name) for name in names_found} == wanted[kind]
+            values = [y_prob[row, int(name)] for name in names_found]
+            assert values == sorted(values, reverse=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "argument"),
+    [
+        ("plot_rules", RULES),
+        ("plot_steps", STEPS),
+        (
+            "plot_distance_profile",
+            DistanceProfile(np.array([0.1, 0.2]), np.array([0.5]), np.array([3])),
+        ),
+    ],
+)
+def test_decision_figures_use_the_axes_they_are_given(name, argument):
+    ax = plt.subplots()[1]
+    assert getattr(figures_decisions, name)(argument, ax=ax) is ax
     ax.figure.canvas.draw()
