@@ -134,6 +134,17 @@ def test_floor_is_lowered_until_nothing_below_can_win(engine, monkeypatch):
     assert found.score == pytest.approx(expected, abs=1e-12)
 
 
+def test_a_floor_that_hides_too_much_is_lowered_as_well(monkeypatch):
+    """Below the floor only a bound is known: where it never falls, the floor has to."""
+    y_true, y_prob, names = make_scores(200, 60, seed=2, strength=1.0)
+    expected = search_group_thresholds(y_true, y_prob, names)
+    monkeypatch.setattr(pair_search, "_NUM_CELLS", 16)
+    monkeypatch.setattr(pair_search, "_MAX_CELLS", 64)
+    found = search_group_thresholds(y_true, y_prob, names)
+    assert found.certified and expected.certified
+    assert found.thresholds == expected.thresholds
+
+
 @given(labels_and_tied_scores(np.float16), st.integers(0, 2))
 @settings(deadline=None, max_examples=60)
 def test_more_groups_end_where_no_single_step_helps(case, fewest):

@@ -49,7 +49,8 @@ def search_pair(
 ) -> tuple[float, float] | None:
     """The best thresholds, of equally good ones the highest; None where it gives up.
 
-    It does where so many pairs are equally good that nothing can be cut off.
+    It does where so many pairs are equally good that nothing can be cut off. Where what lies
+    below the floor of the events cannot be cut off, it returns -inf: the floor has to be lower.
     """
     groups = (first, second)
     bounds: list[tuple[float, float]] = [(-np.inf, np.inf)] * 2
@@ -76,7 +77,11 @@ def search_pair(
         ]  # fmt: skip
         if sizes[1] > 0.5 * sizes[0]:
             if num_cells == _MAX_CELLS and sizes[1] > 0.95 * sizes[0]:
-                return None
+                hidden = any(
+                    alive.any(axis=1 - at)[0] and np.isneginf(group.values).any()
+                    for at, group in enumerate(groups)
+                )
+                return (-np.inf, -np.inf) if hidden else None
             num_cells = min(2 * num_cells, _MAX_CELLS)
         bounds = shrunk
 
