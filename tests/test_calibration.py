@@ -21,7 +21,11 @@ from imetlib.decisions.calibration import fit_isotonic, fit_pair, fit_platt
 from imetlib.decisions.fbeta import fbeta_per_sample
 from imetlib.decisions.per_image import expected_fbeta_sets
 from imetlib.decisions.pooling import clipped_logit, pool_scores
-from imetlib.decisions.reliability import calibration_error, reliability_curve
+from imetlib.decisions.reliability import (
+    calibrate_out_of_fold,
+    calibration_error,
+    reliability_curve,
+)
 from imetlib.decisions.thresholds import crossfit_threshold
 from imetlib.figures_decisions import plot_reliability
 
@@ -303,6 +307,28 @@ def test_calibration_lowers_the_error_on_other_rows():
         scaled = fit(y_true[:2000], y_prob[:2000]).apply(y_prob[2000:])
         error = calibration_error(reliability_curve(y_true[2000:], scaled), relative=True)
         assert error < 0.05 < 0.3 < raw
+
+
+@pytest.mark.parametrize("fit", [fit_platt, fit_isotonic])
+def test_each_fold_is_calibrated_by_the_others(fit):
+    generator = np.random.default_rng(5)
+    y_prob = generator.random((60, 7)).astype(np.float32)
+    y_true = generator.random(y_prob.shape) < y_prob**2
+    folds = np.array(["a", "b", "c"])[generator.integers(3, size=60)]
+    found = calibrate_out_of_fold(fit, y_true, y_prob, folds)
+    assert found.dtype == np.float32
+    for fold in "abc":
+        own = folds == fold
+        expected = fit(y_true[~own], y_prob[~own]).apply(y_prob[own])
+        np.testing.assert_array_equal(found[own], expected)
+    columns = [np.flatnonzero(row) for row in y_true]
+    np.testing.assert_array_equal(found, calibrate_out_of_fold(fit, columns, y_prob, folds))
+    with pytest.raises(ValueError, match="at least two groups"):
+        calibrate_out_of_fold(fit, y_true, y_prob, np.zeros(60))
+    with pytest.raises(ValueError, match="same shape"):
+        calibrate_out_of_fold(fit, y_true[:-1], y_prob, folds)
+    with pytest.raises(ValueError, match="probabilities in"):
+        calibrate_out_of_fold(fit, y_true, y_prob + 1, folds)
 
 
 def test_figure_states_the_errors():

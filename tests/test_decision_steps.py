@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from imetlib.collection.folds import hash_folds
 from imetlib.collection.prepared import prepare_collection, with_settings
 from imetlib.decisions.blend import search_blend
 from imetlib.decisions.expected_rule import ExpectedFBeta
@@ -13,12 +14,18 @@ from imetlib.decisions.rules import GlobalThreshold
 from imetlib.decisions.saved_rules import RULE_FILE, save_rule
 from imetlib.decisions.steps import score_steps
 from imetlib.delivery.audit_run import audit_run
-from imetlib.delivery.records import read_record
+from imetlib.delivery.records import new_record, read_record, write_record
 from imetlib.models.backbones import build_backbone
 from imetlib.profiles import get_profile
 from imetlib.scores import load_scores
 from imetlib.training import runs
-from imetlib.training.decision_steps import blend_neighbours, decision_steps, neighbour_scores
+from imetlib.training.decision_steps import (
+    blend_neighbours,
+    decision_steps,
+    find_fold_run,
+    neighbour_scores,
+    prepare_run,
+)
 from imetlib.training.load import load_run
 
 
@@ -116,3 +123,60 @@ def test_a_run_answers_by_its_rule(finished, tmp_path):
     finally:
         (folder / RULE_FILE).unlink()
     assert read_record(folder)["threshold"] == run.threshold
+
+
+# Which run the steps are taken from, and its collection ---------------------------------------
+
+
+def write_run(folder, score=0.5, **entries):
+    folder.mkdir(parents=True)
+    facts = {
+        "profile": "fast",
+        "seed": 0,
+        "split": "held-out third",
+        "image_shape": (32, 32, 3),
+        "collection_sha256": "c",
+        "score": score,
+        "constant_score": 0.2,
+        "num_samples": 10,
+        "selection": {"split": "out-of-fold", "score": score},
+    }
+    write_record(folder, new_record(folder.name, **(facts | entries)))
+    return folder
+
+
+def test_a_single_network_has_no_folds(tmp_path):
+    assert find_fold_run(write_run(tmp_path / "single")) is None
+
+
+def test_a_run_over_all_folds_is_taken_itself(tmp_path):
+    folder = write_run(tmp_path / "whole")
+    write_run(folder / "fold1", score=0.9)
+    assert find_fold_run(folder) == folder
+    assert find_fold_run(str(folder)) == folder
+
+
+def test_of_a_blend_the_best_member_with_folds_is_taken(tmp_path):
+    folder = write_run(tmp_path / "blend", score=0.9, members=["weak", "strong", "single"])
+    for name, score in (("weak", 0.4), ("strong", 0.5)):
+        write_run(folder / name / "fold1", score=score)
+        record = write_run(tmp_path / name, score=score) / "record.json"
+        record.rename(folder / name / "record.json")
+    write_run(folder / "single", score=0.8)
+    assert find_fold_run(folder) == folder / "strong"
+
+
+def test_a_run_opens_its_collection_with_its_own_settings(prepared, tmp_path):
+    identity = {
+        "collection_sha256": prepared.collection.sha256,
+        "folds_sha256": hash_folds(prepared.collection.train.ids, prepared.folds),
+    }
+    settings = {**prepared.profile.to_dict(), "epochs": 3}
+    out = str(prepared.workspace.parent)
+    folder = write_run(tmp_path / "run", parameters=settings, **identity)
+    data = prepare_run(folder, out=out)
+    assert data.profile.epochs == 3 and (data.folds == prepared.folds).all()
+    for key, what in (("collection_sha256", "tables"), ("folds_sha256", "folds")):
+        other = write_run(tmp_path / what, parameters=settings, **identity | {key: "other"})
+        with pytest.raises(ValueError, match=f"made on other {what}"):
+            prepare_run(other, out=out)

@@ -98,7 +98,7 @@ def test_labelled_pictures_and_pairs(museum):
     pairs = np.array([[0, 1], [2, 3], [4, 5]])
     axes = figures_collection.plot_pairs(museum, pairs, ["x", "y", "z"], finding="three")
     assert axes.shape == (2, 3)
-    assert title(axes[0, 2]) == "z"
+    assert axes[0, 2].get_title() == "z"
 
 
 def test_constant_answer_marks_both_optima(museum):

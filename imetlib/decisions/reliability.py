@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import NormalDist
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from imetlib.decisions.cases import check_probabilities, make_case
+from imetlib.decisions.label_sets import check_folds, take_labels
 from imetlib.decisions.pooling import pool_scores
 
 if TYPE_CHECKING:
+    from imetlib.decisions.calibration import IsotonicScaling, PlattScaling
     from imetlib.decisions.fbeta import Labels
 
 SPACINGS = ("positives", "count", "logit")
@@ -126,6 +130,39 @@ def calibration_error(curve: ReliabilityCurve, *, relative: bool = False) -> flo
     if not num_true > 0:
         raise ValueError("A relative error needs true labels. Received: none")
     return float(gaps / num_true)
+
+
+def calibrate_out_of_fold(
+    fit: Callable[[Labels, np.ndarray], PlattScaling | IsotonicScaling],
+    y_true: Labels,
+    y_prob: np.ndarray,
+    folds: np.ndarray,
+) -> np.ndarray:
+    """Probabilities of each fold, calibrated with a map fitted on the other folds.
+
+    A map always looks well calibrated on the rows it was fitted on: a reliability curve of it
+    says something only about other rows.
+
+    Args:
+        fit: `fit_platt` or `fit_isotonic` of `imetlib.decisions.calibration`.
+        y_true, y_prob: as in `fit_platt`.
+        folds: `(num_samples,)` int or str, at least two different ones.
+
+    Returns:
+        `(num_samples, num_classes)` float32 in [0, 1].
+
+    Raises:
+        ValueError: as `fit`; fewer than two folds, or not one a row.
+    """
+    y_prob = check_probabilities(y_prob)
+    make_case(y_true, y_prob, check=False)
+    folds, names = check_folds(folds, len(y_prob))
+    calibrated = np.empty(y_prob.shape, np.float32)
+    for name in names:
+        others = np.flatnonzero(folds != name)
+        scaling = fit(take_labels(y_true, others), y_prob[others])
+        calibrated[folds == name] = scaling.apply(y_prob[folds == name])
+    return calibrated
 
 
 def _wilson_interval(
