@@ -9,11 +9,12 @@ from imetlib.decisions.fbeta import label_pairs
 from imetlib.decisions.label_sets import take_labels
 from imetlib.decisions.reliability import calibration_error
 from imetlib.decisions.stability import trace_thresholds
-from imetlib.figures import BLUE, GOLD, GREEN, GREY, RED, new_axes, set_finding, show_picture
+from imetlib.figures import BLUE, GREEN, GREY, RED, new_axes, set_finding, show_picture
 
-VERDICTS = {"right": (GREEN, "+"), "missing": (GOLD, "–"), "wrong": (RED, "×")}
+# The palette's gold is too pale for letters.
+VERDICTS = {"right": (GREEN, "+"), "missing": ("#a8741a", "–"), "wrong": (RED, "×")}
 _DARK = "#3c4048"
-_MOST_NAMES = 7
+_MOST_NAMES = 6
 _NAME_CHARACTERS = 24
 _TICKS = [1e-6, 1e-5, 1e-4, 0.001, 0.01, 0.1, 0.5, 0.9, 0.99]
 
@@ -201,7 +202,7 @@ def plot_label_sets(y_true, y_prob, class_names, thresholds, rows, pictures):
         `(len(rows), 1 + len(thresholds))` array of Axes.
     """
     curves = trace_thresholds(y_true, y_prob, thresholds)
-    size = (1.2 + 1.9 * len(thresholds), 0.7 + 1.35 * len(rows))
+    size = (1.2 + 1.9 * len(thresholds), 0.7 + 1.2 * len(rows))
     figure, axes = plt.subplots(
         len(rows), 1 + len(thresholds), figsize=size, squeeze=False,
         width_ratios=[1.2, *[1.9] * len(thresholds)],
@@ -253,10 +254,10 @@ def _write_verdicts(ax, verdicts):
     for place, (kind, name) in enumerate(lines[:_MOST_NAMES]):
         colour, sign = VERDICTS[kind]
         text = f"{sign} {name[:_NAME_CHARACTERS]}"
-        ax.text(0.0, 0.97 - 0.125 * place, text, color=colour, fontsize=8, va="top")
+        ax.text(0.0, 0.97 - 0.14 * place, text, color=colour, fontsize=8, va="top")
     left = len(lines) - _MOST_NAMES
     if left > 0:
-        ax.text(0.0, 0.97 - 0.125 * _MOST_NAMES, f"and {left} more", fontsize=8, va="top")
+        ax.text(0.0, 0.97 - 0.14 * _MOST_NAMES, f"and {left} more", fontsize=8, va="top")
 
 
 def _colours_of_gains(table):

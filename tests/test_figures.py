@@ -303,9 +303,9 @@ def test_label_sets_of_some_pictures(scores):
     assert [len(ax.images) for ax in axes[:, 0]] == [1, 1]
     y_true, y_prob = scores
     assert f"F2 {fbeta_samples(y_true, y_prob >= 0.3):.3f}" in title(axes[0, 2])
-    # All labels are decided: seven are shown. None is: only the missing ones are left.
-    assert [len(ax.texts) for ax in axes[:, 1]] == [8, 8]
-    assert axes[0, 1].texts[-1].get_text() == "and 5 more"
+    # All labels are decided: six are shown. None is: only the missing ones are left.
+    assert [len(ax.texts) for ax in axes[:, 1]] == [7, 7]
+    assert axes[0, 1].texts[-1].get_text() == "and 6 more"
     assert [len(ax.texts) for ax in axes[:, 3]] == y_true[[4, 7]].sum(axis=1).tolist()
     assert all(text.get_text()[0] == "–" for ax in axes[:, 3] for text in ax.texts)
     assert "0.300 serves F2 best" in axes[0, 0].figure.get_suptitle()

@@ -1,3 +1,5 @@
+import base64
+import io
 import os
 import signal
 import subprocess
@@ -6,11 +8,13 @@ import time
 from pathlib import Path
 
 import nbformat
+import numpy as np
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from imetlib.delivery.notebooks import clean_notebook, find_notebook, run_notebook
 from imetlib.delivery.parameters import check_parameters, parse_parameters, read_parameters
+from imetlib.delivery.refresh import reduce_colours
 
 PARAMETERS = """\
 profile: str = "fast"  # "fast" (seconds) or "full"
@@ -302,3 +306,25 @@ def test_clean_notebook():
     assert clean.cells[0].execution_count == 1
     assert [output.text for output in clean.cells[0].outputs] == ["ab\n"]
     assert notebook.cells[0].metadata.papermill.duration == 1, "the original was changed"
+
+
+def test_figures_are_stored_with_few_colours():
+    from PIL import Image
+
+    pixels = np.random.default_rng(0).integers(256, size=(60, 80, 4), dtype=np.uint8)
+    pixels[..., 3] = 255
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    stored = base64.b64encode(file.getvalue()).decode("ascii")
+    data = {"image/png": stored, "text/plain": "<Figure size 80x60 with 1 Axes>"}
+    output = new_output("display_data", data=data)
+    text = new_output("stream", text="F2 0.5")
+    cell = new_code_cell("", outputs=[text, output])
+    notebook = new_notebook(cells=[new_markdown_cell("#"), cell])
+    reduce_colours(notebook)
+    found = Image.open(io.BytesIO(base64.b64decode(output.data["image/png"])))
+    assert found.size == (80, 60) and found.mode == "P"
+    assert len(output.data["image/png"]) < len(stored) / 2
+    difference = np.asarray(found.convert("RGB"), int) - pixels[..., :3]
+    assert np.abs(difference).mean() < 30
+    assert output.data["text/plain"] == data["text/plain"] and text.text == "F2 0.5"

@@ -9,6 +9,8 @@ notebook's own defaults, never from a run by hand.
 from __future__ import annotations
 
 import argparse
+import base64
+import io
 import sys
 import tempfile
 from pathlib import Path
@@ -37,6 +39,7 @@ def refresh_notebook(path: str | Path, workplace: str | Path) -> RunResult:
     if result.exit_code == 0:
         notebook = clean_notebook(read_notebook(workplace / path.name))
         drop_stderr(notebook)
+        reduce_colours(notebook)
         with replacing(path) as temporary:
             nbformat.write(notebook, temporary)
     return result
@@ -51,6 +54,20 @@ def drop_stderr(notebook: Any) -> None:
                 print(f"not stored, from stderr: {output.text.strip()}", file=sys.stderr)
         if outputs:
             cell.outputs = [output for output in outputs if output.get("name") != "stderr"]
+
+
+def reduce_colours(notebook: Any) -> None:
+    """Stores figures with a palette of 256 colours: a third of the size, and no eye sees it."""
+    from PIL import Image
+
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            data = output.get("data", {})
+            if "image/png" in data:
+                figure = Image.open(io.BytesIO(base64.b64decode(data["image/png"])))
+                file = io.BytesIO()
+                figure.convert("RGB").quantize(256).save(file, "PNG", optimize=True)
+                data["image/png"] = base64.b64encode(file.getvalue()).decode("ascii")
 
 
 def main(arguments: list[str] | None = None) -> int:
