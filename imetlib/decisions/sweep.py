@@ -67,11 +67,11 @@ def search(case: Case, sweep: Callable[..., Sweep], beta: float) -> tuple[Sweep,
 
     It always is, but for left-out scores: the floor stays above them.
     """
-    per_row = 4 * max(1.0, float(case.num_true.mean()))
+    per_row = 3.7 * max(1.0, float(case.num_true.mean()))
     if len(case.y_prob) > 4 * _SAMPLE_ROWS:
         # A second pass over all rows costs more than some events too many.
         sample = take_rows(case, -(-len(case.y_prob) // _SAMPLE_ROWS))
-        per_row = _descend(sample, sweep, per_row, 1.5, 0.005, beta)[0]
+        per_row = _descend(sample, sweep, per_row, 1.25, 0.005, beta)[0]
     found, certified = _descend(case, sweep, per_row, 2.0, 0.0, beta)[1:]
     return found, certified
 

@@ -13,7 +13,7 @@ interpreter, so that searches may run side by side and in forked processes.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
@@ -22,7 +22,7 @@ import numba
 import numpy as np
 
 from imetlib.decisions.cases import Case, check_scores
-from imetlib.decisions.sweep import ROUNDING, Sweep
+from imetlib.decisions.sweep import ROUNDING, Sweep, sort_order
 
 NUM_THREADS = 2
 # Few enough to stay near the processor while rows are read.
@@ -66,9 +66,9 @@ def sweep(case: Case, floor: float, lower: float, beta: float) -> Sweep:
     scanned = above[1:] + positive[used] / num_rows >= above.max() - ROUNDING
     chosen = np.zeros(NUM_BUCKETS, bool)
     chosen[used[scanned]] = True
-    kept = [_pick(part[0], part[1], chosen, start, scale) for part in parts]
+    kept = map_in_threads(lambda part: _pick(part[0], part[1], chosen, start, scale), parts)
     values = np.concatenate([part[0] for part in kept])
-    order = np.argsort(-values, kind="stable")
+    order = sort_order(values)[::-1]
     values = values[order]
     sums = np.cumsum(np.concatenate([part[1] for part in kept])[order])
     # Between two scanned buckets the sum goes on from the exact one at the edge above.
@@ -82,8 +82,9 @@ def sweep(case: Case, floor: float, lower: float, beta: float) -> Sweep:
     )
     curve = np.concatenate([scanned_curve[last_of_run], above[:-1]])[position]
     found = Sweep(thresholds, curve, bound)
-    num_pred = [_count_by_row(part[0], part[2], thresholds[found.best]) for part in parts]
-    hits = case.rows[np.concatenate([part[6] for part in parts]) >= thresholds[found.best]]
+    best = thresholds[found.best]
+    num_pred = map_in_threads(lambda part: _count_by_row(part[0], part[2], best), parts)
+    hits = case.rows[np.concatenate([part[6] for part in parts]) >= best]
     return replace(
         found, num_pred=np.concatenate(num_pred), hits=np.bincount(hits, minlength=num_rows)
     )
@@ -97,10 +98,15 @@ def in_threads(
         slice(start, min(start + rows_together, num_rows))
         for start in range(0, num_rows, rows_together)
     ]
-    if len(blocks) == 1:
-        return [run(blocks[0])]
+    return map_in_threads(run, blocks)
+
+
+def map_in_threads(run: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
+    """Results of `run` on items, in order."""
+    if len(items) == 1:
+        return [run(items[0])]
     with ThreadPoolExecutor(NUM_THREADS) as pool:
-        return list(pool.map(run, blocks))
+        return list(pool.map(run, items))
 
 
 @numba.njit(nogil=True, cache=True)
@@ -214,12 +220,12 @@ def find_events(row, floor, lower, values, columns):  # type: ignore[no-untyped-
     `values` and `columns` are as long as the row: that many events always fit.
     """
     num_events, num_lower = 0, 0
-    whole = len(row) - len(row) % 32
-    for start in range(0, whole, 32):  # of known length, for the sake of vector instructions
-        count = _count_from(row[start : start + 32], lower)
+    whole = len(row) - len(row) % 16
+    for start in range(0, whole, 16):  # of known length, for the sake of vector instructions
+        count = _count_from(row[start : start + 16], lower)
         if count:
             num_lower += count
-            num_events = _append(row, start, start + 32, floor, values, columns, num_events)
+            num_events = _append(row, start, start + 16, floor, values, columns, num_events)
     num_lower += _count_from(row[whole:], lower)
     return _append(row, whole, len(row), floor, values, columns, num_events), num_lower
 
