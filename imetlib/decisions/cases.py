@@ -116,9 +116,9 @@ def kept_scores(y_prob: np.ndarray | TopScores) -> np.ndarray:
 
 
 def check_block(block: np.ndarray, start: int) -> None:
-    # A sum is read once, minimum and maximum twice; that of finite scores may overflow, though.
+    # The sum of squares is read once, and fast; that of finite scores may overflow, though.
     with np.errstate(over="ignore", invalid="ignore"):
-        total = block.sum()
+        total = np.vdot(block, block)
     if not np.isfinite(total) and not np.isfinite(block).all():
         row, column = np.argwhere(~np.isfinite(block))[0]
         raise ValueError(

@@ -30,6 +30,7 @@ NUM_BUCKETS = 1 << 11
 # Rows that one kernel call takes: a copy of them in float32 (for other types) stays small.
 _ROWS_TOGETHER = 8192
 _ROWS_FOR_TOP = 64
+_COUNTED = 96
 
 
 def sweep(case: Case, floor: float, lower: float, beta: float) -> Sweep:
@@ -127,6 +128,7 @@ def _sweep_rows(  # type: ignore[no-untyped-def]
     not_finite = False
     is_true = np.zeros(num_classes, np.bool_)
     row_values, row_columns = np.empty(num_classes, np.float32), np.empty(num_classes, np.int32)
+    spare_values, spare_columns = row_values.copy(), row_columns.copy()
     for row in range(num_rows):
         # Of finite scores the sum may be infinite: only then they are looked at one by one.
         if not np.isfinite(_sum(scores[row])) and not np.isfinite(scores[row]).all():
@@ -135,7 +137,7 @@ def _sweep_rows(  # type: ignore[no-untyped-def]
         if size + num_classes > len(values):
             values, weights = _grow(values, size + num_classes), _grow(weights, size + num_classes)
         num_events, num_lower = find_events(scores[row], floor, lower, row_values, row_columns)
-        sort_events(row_values, row_columns, num_events)
+        sort_events(row_values, row_columns, num_events, spare_values, spare_columns)
         true_at_lower = 0
         for label in range(indptr[row], indptr[row + 1]):
             is_true[columns[label]] = True
@@ -176,12 +178,13 @@ def collect_rows(scores, floor):  # type: ignore[no-untyped-def]
     columns = np.empty(len(values), np.int32)
     counts = np.zeros(num_rows, np.int64)
     row_values, row_columns = np.empty(num_classes, np.float32), np.empty(num_classes, np.int32)
+    spare_values, spare_columns = row_values.copy(), row_columns.copy()
     size = 0
     for row in range(num_rows):
         if not np.isfinite(_sum(scores[row])) and not np.isfinite(scores[row]).all():
             return values[:size], columns[:size], counts, False
         count = find_events(scores[row], floor, floor, row_values, row_columns)[0]
-        sort_events(row_values, row_columns, count)
+        sort_events(row_values, row_columns, count, spare_values, spare_columns)
         if size + count > len(values):
             values, columns = _grow(values, size + count), _grow(columns, size + count)
         values[size : size + count] = row_values[:count]
@@ -258,11 +261,23 @@ def _sum(values):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(nogil=True, cache=True)
-def sort_events(values, columns, size):  # type: ignore[no-untyped-def]
-    """Highest score first, of equal ones the smaller column: a shell sort, in place."""
+def sort_events(values, columns, size, spare_values, spare_columns):  # type: ignore[no-untyped-def]
+    """Highest score first, of equal ones the smaller column, in place; columns ascend before.
+
+    Few are placed by how many stand above them, which needs no branch that cannot be foretold;
+    of many that count is too long, and a shell sort takes over. The spare arrays are as long.
+    """
+    if size <= _COUNTED:
+        for place in range(size):
+            value, above = values[place], 0
+            for other in range(place):
+                above += values[other] >= value
+            for other in range(place + 1, size):
+                above += values[other] > value
+            spare_values[above], spare_columns[above] = value, columns[place]
+        values[:size], columns[:size] = spare_values[:size], spare_columns[:size]
+        return
     for gap in (701, 301, 132, 57, 23, 10, 4, 1):
-        if gap > 1 and size < 24:  # so few are moved as fast one by one
-            continue
         for place in range(gap, size):
             value, column = values[place], columns[place]
             hole = place
