@@ -47,7 +47,7 @@ class ExpectedFBeta:
     calibration: str = "platt"
     method: str = "ratio"
     exclusive: bool = False
-    fitted: dict[str, Any] = field(default_factory=dict, init=False)
+    fitted: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
         for name, value, known in (

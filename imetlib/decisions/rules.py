@@ -52,7 +52,7 @@ class GlobalThreshold:
 
     min_labels: int = 1
     max_labels: int | None = None
-    fitted: dict[str, Any] = field(default_factory=dict, init=False)
+    fitted: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
 
     def fit(
         self, y_prob: np.ndarray, y_true: Labels, class_names: Sequence[str]
@@ -106,7 +106,7 @@ class GroupThreshold:
 
     min_labels: int | Mapping[str, int] = 0
     max_labels: int | Mapping[str, int] | None = None
-    fitted: dict[str, Any] = field(default_factory=dict, init=False)
+    fitted: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
 
     def fit(self, y_prob: np.ndarray, y_true: Labels, class_names: Sequence[str]) -> GroupThreshold:
         y_prob = check_fit(y_prob, y_true, class_names)
@@ -154,7 +154,7 @@ class ClassThreshold:
 
     min_labels: int = 1
     max_labels: int | None = None
-    fitted: dict[str, Any] = field(default_factory=dict, init=False)
+    fitted: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
 
     def fit(self, y_prob: np.ndarray, y_true: Labels, class_names: Sequence[str]) -> ClassThreshold:
         y_prob = check_fit(y_prob, y_true, class_names)
@@ -175,7 +175,7 @@ class ClassThreshold:
 class TopLabels:
     """The same number of labels for every picture, the best of 1 to 30 on the rows fitted."""
 
-    fitted: dict[str, Any] = field(default_factory=dict, init=False)
+    fitted: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
 
     def fit(self, y_prob: np.ndarray, y_true: Labels, class_names: Sequence[str]) -> TopLabels:
         y_prob = check_fit(y_prob, y_true, class_names)
@@ -211,7 +211,7 @@ class NearMaximum:
 
     min_labels: int = 1
     max_labels: int | None = None
-    fitted: dict[str, Any] = field(default_factory=dict, init=False)
+    fitted: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
 
     def fit(self, y_prob: np.ndarray, y_true: Labels, class_names: Sequence[str]) -> NearMaximum:
         y_prob = np.asarray(check_fit(y_prob, y_true, class_names), np.float32)
@@ -241,7 +241,7 @@ class MeanCount:
     lower than those of the rows fitted, it moves along. One picture alone is no population.
     """
 
-    fitted: dict[str, Any] = field(default_factory=dict, init=False)
+    fitted: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
 
     def fit(self, y_prob: np.ndarray, y_true: Labels, class_names: Sequence[str]) -> MeanCount:
         y_prob = check_fit(y_prob, y_true, class_names)
