@@ -230,7 +230,9 @@ def stub_run(monkeypatch):
         return Scores(np.array(ids, dtype=object), logits, names)
 
     module = types.ModuleType("imetlib.training.load")
-    module.load_run = lambda path: types.SimpleNamespace(predict=answer, threshold=0.2)
+    module.load_run = lambda path: types.SimpleNamespace(
+        predict=answer, decide=lambda scores: scores.y_prob >= np.float32(0.2)
+    )
     monkeypatch.setitem(sys.modules, "imetlib.training", types.ModuleType("imetlib.training"))
     monkeypatch.setitem(sys.modules, "imetlib.training.load", module)
 
