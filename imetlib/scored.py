@@ -154,8 +154,7 @@ def read_scored_rows(folder, tables):
             f"{folder} was made on another collection than {tables.root.name}, or its tables "
             "have changed since; give the run of this one, or train again."
         )
-    position = {name: row for row, name in enumerate(tables.train.ids)}
-    rows = np.array([position[name] for name in scores.ids])
+    rows = tables.train.rows_of(scores.ids)
     labels = tables.train.take(rows)
     specimens = None if tables.specimens is None else tables.specimens[rows]
     groups = None

@@ -1,5 +1,9 @@
 """What many tests share: a small drawn museum, and the same museum ready for training."""
 
+import os
+from pathlib import Path
+
+import numpy as np
 import pytest
 
 
@@ -33,3 +37,13 @@ def prepared(museum, tiny_profile):
     from imetlib.collection.prepared import prepare_collection
 
     return prepare_collection(tiny_profile, out=museum.parent)
+
+
+@pytest.fixture(scope="session")
+def corel5k():
+    """Labels, out-of-fold scores, folds and class names of 5,000 real pictures."""
+    if "IMETLIB_DATA" not in os.environ:
+        pytest.skip("IMETLIB_DATA is not set")
+    file = np.load(Path(os.environ["IMETLIB_DATA"]) / "scores" / "corel5k_mlp_oof.npz")
+    y_true = np.unpackbits(file["labels_packed"], axis=1)[:, : int(file["n_labels"])].astype(bool)
+    return y_true, file["scores"], file["fold"], file["label_names"].tolist()

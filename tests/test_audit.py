@@ -110,11 +110,9 @@ def test_t01_macro_is_another_average_too():
     assert "is the F2 macro" in audit_metric(macro, y_true, y_pred)[0].message
 
 
-@needs_data
-def test_t01_check_figures_of_corel5k():
-    file = np.load(Path(DATA) / "scores" / "corel5k_mlp_oof.npz")
-    y_true = np.unpackbits(file["labels_packed"], axis=1)[:, : int(file["n_labels"])]
-    y_pred = decide(file["scores"], 0.05, min_labels=0)
+def test_t01_check_figures_of_corel5k(corel5k):
+    y_true, y_prob, *_ = corel5k
+    y_pred = decide(y_prob, 0.05, min_labels=0)
     assert name_metric(0.302117, y_true, y_pred, tolerance=1e-6) == ("F2 per sample",)
     assert name_metric(0.3083, y_true, y_pred) == ("F2 micro",)
     assert not audit_metric(0.3021, y_true, y_pred)

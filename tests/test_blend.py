@@ -1,6 +1,7 @@
 """Blends: the mean in both spaces, weights judged on rows they were not fitted on."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -142,6 +143,15 @@ def test_equal_members_keep_equal_weights():
         np.testing.assert_allclose(search.weights, 1 / num_members)
         assert search.chosen == (1 / num_members,) * num_members
         assert search.comparison.difference == 0.0
+
+
+def test_weights_over_the_first_member_alone():
+    y_true, members, folds = draw_case((1.5, 1.5))
+    search = search_blend(y_true, members, folds)
+    assert search.score > search.member_scores[0] and search.over_first == search.weights
+    # Just as good is no reason to ask a second member.
+    as_good = replace(search, member_scores=(search.score, search.member_scores[1]))
+    assert as_good.over_first == (1.0, 0.0)
 
 
 def test_members_alone_are_scored_likewise():

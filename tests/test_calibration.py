@@ -1,8 +1,5 @@
 """Calibration against scikit-learn, loops over entries, and real out-of-fold scores."""
 
-import os
-from pathlib import Path
-
 import matplotlib as mpl
 import numpy as np
 import pytest
@@ -28,9 +25,6 @@ from imetlib.decisions.reliability import (
 )
 from imetlib.decisions.thresholds import crossfit_threshold
 from imetlib.figures_decisions import plot_reliability
-
-DATA = os.environ.get("IMETLIB_DATA")
-needs_data = pytest.mark.skipif(DATA is None, reason="IMETLIB_DATA is not set")
 
 
 def sigmoid(logits):
@@ -397,16 +391,8 @@ def test_bad_arguments():
 # Real scores ----------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def corel5k():
-    file = np.load(Path(DATA or "") / "scores" / "corel5k_mlp_oof.npz")
-    y_true = np.unpackbits(file["labels_packed"], axis=1)[:, :374].astype(bool)
-    return y_true, file["scores"], file["fold"]
-
-
-@needs_data
 def test_pairs_of_corel5k(corel5k):
-    y_true, y_prob, folds = corel5k
+    y_true, y_prob, folds, _ = corel5k
     assert fit_platt(y_true, y_prob).pairs["all"] == pytest.approx((0.8919, -0.1507), abs=6e-5)
     pairs = [
         fit_platt(y_true[folds != fold], y_prob[folds != fold]).pairs["all"] for fold in range(5)
@@ -416,10 +402,9 @@ def test_pairs_of_corel5k(corel5k):
     assert (offsets.min(), offsets.max()) == (-0.166, -0.136)
 
 
-@needs_data
 def test_rules_of_corel5k_on_folds_they_never_saw(corel5k):
     """Calibration and a rule a picture gain .003 here, a third of what simulations promise."""
-    y_true, y_prob, folds = corel5k
+    y_true, y_prob, folds, _ = corel5k
     calibrated = np.empty(y_prob.shape, np.float32)
     for fold in range(5):
         own = folds == fold
@@ -442,10 +427,9 @@ def test_rules_of_corel5k_on_folds_they_never_saw(corel5k):
         assert sets.expected.mean() == pytest.approx(predicted, abs=5e-4)
 
 
-@needs_data
 def test_reliability_of_corel5k(corel5k):
     """A pair helps the rule but bends nothing: the line of many points halves the error."""
-    y_true, y_prob, folds = corel5k
+    y_true, y_prob, folds, _ = corel5k
     own = folds == 0
     errors = {}
     for name, fit in (("platt", fit_platt), ("isotonic", fit_isotonic)):

@@ -1,8 +1,6 @@
 """Each rule is scored on rows that it has not seen, and what would break that is refused."""
 
-import os
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
@@ -32,8 +30,6 @@ from imetlib.decisions.rules import (
 )
 from imetlib.decisions.thresholds import crossfit_threshold
 
-DATA = os.environ.get("IMETLIB_DATA")
-needs_data = pytest.mark.skipif(DATA is None, reason="IMETLIB_DATA is not set")
 NAMES = ["culture::a", "culture::b", "culture::c", "tag::d", "tag::e", "tag::f"]
 
 
@@ -298,11 +294,8 @@ def test_everything_is_refused_before_any_rule_is_fitted():
 # Real scores -------------------------------------------------------------------------------------
 
 
-@needs_data
-def test_rules_on_corel5k():
-    file = np.load(Path(DATA or "") / "scores" / "corel5k_mlp_oof.npz")
-    y_prob = file["scores"]
-    y_true = np.unpackbits(file["labels_packed"], axis=1)[:, :374]
+def test_rules_on_corel5k(corel5k):
+    y_true, y_prob, folds, class_names = corel5k
     rules = {
         "threshold": GlobalThreshold(),
         "class": ClassThreshold(),
@@ -314,7 +307,7 @@ def test_rules_on_corel5k():
         "platt exact": ExpectedFBeta("platt", "exact"),
         "isotonic": ExpectedFBeta("isotonic", "ratio"),
     }
-    found = compare_rules(rules, y_true, y_prob, file["fold"], file["label_names"].tolist())
+    found = compare_rules(rules, y_true, y_prob, folds, class_names)
     table = found.table.set_index("rule")
     assert table.score["threshold"] == pytest.approx(0.3017, abs=5e-5)
     assert table.score["raw"] == pytest.approx(0.3025, abs=5e-5)

@@ -239,6 +239,14 @@ def test_label_table_agrees_with_a_dense_matrix(problem, data):
         np.testing.assert_array_equal(labels.row(-1), np.flatnonzero(matrix[-1]))
 
 
+def test_rows_of_ids_in_their_order_and_a_missing_one_by_name():
+    labels = make_label_table(["a", "b", "c"], [[0], [1], [2]], 3)
+    assert labels.rows_of(["c", "a", "c"]).tolist() == [2, 0, 2]
+    assert labels.take([2, 0]).rows_of(["a"]).tolist() == [1]
+    with pytest.raises(ValueError, match=r"lacks 2 of the ids asked for\n  x\n  y"):
+        labels.rows_of(["a", "x", "y"])
+
+
 @pytest.mark.parametrize("row", [[3], [-1], [1, 1]])
 def test_make_label_table_refuses_wrong_columns(row):
     with pytest.raises(ValueError, match=r"id a must be different columns in 0..2"):

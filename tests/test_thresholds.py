@@ -1,6 +1,4 @@
-import os
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,9 +18,6 @@ from imetlib.decisions.thresholds import (
     search_threshold,
 )
 from imetlib.decisions.top_scores import top_scores
-
-DATA = os.environ.get("IMETLIB_DATA")
-needs_data = pytest.mark.skipif(DATA is None, reason="IMETLIB_DATA is not set")
 
 
 def search_naively(y_true, y_prob, beta=2.0):
@@ -353,11 +348,8 @@ def test_costs_no_more_than_a_grid_of_fifty():
     assert seconds[search_threshold] < 2 * seconds[grid_search]
 
 
-@needs_data
-def test_check_figures_of_corel5k():
-    file = np.load(Path(DATA or "") / "scores" / "corel5k_mlp_oof.npz")
-    y_prob = file["scores"]
-    y_true = np.unpackbits(file["labels_packed"], axis=1)[:, :374]
+def test_check_figures_of_corel5k(corel5k):
+    y_true, y_prob, *_ = corel5k
     for engine in ENGINES[1:]:
         skip_without(engine)
         search = search_threshold(y_true, y_prob, engine=engine)

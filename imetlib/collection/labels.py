@@ -6,11 +6,18 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
-from imetlib.collection.csvfiles import CollectionError, TextTable, find_id_faults, read_table
+from imetlib.collection.csvfiles import (
+    CollectionError,
+    TextTable,
+    find_id_faults,
+    list_faults,
+    read_table,
+)
 
 LABEL_COLUMNS = ("id", "attribute_ids")
 # Anything but plain whole numbers of up to nine digits; `01` and `1.0` are somebody's accident.
@@ -53,6 +60,24 @@ class LabelTable:
     def labels_per_sample(self) -> np.ndarray:
         """`(num_samples,)` int64. Labels of each picture."""
         return np.diff(self.indptr)
+
+    def rows_of(self, ids: Iterable[str]) -> np.ndarray:
+        """`(len(ids),)` int64. Rows of some ids, in their order.
+
+        Raises:
+            ValueError: ids that the table does not hold, the first 20 by name.
+        """
+        ids = list(ids)
+        missing = [sample_id for sample_id in ids if sample_id not in self._row_of]
+        if missing:
+            raise ValueError(
+                f"the table lacks {len(missing)} of the ids asked for\n{list_faults(missing)}"
+            )
+        return np.array([self._row_of[sample_id] for sample_id in ids], np.int64)
+
+    @cached_property
+    def _row_of(self) -> dict[str, int]:
+        return {sample_id: row for row, sample_id in enumerate(self.ids)}
 
     def take(self, rows) -> LabelTable:
         """The table of some rows: a slice, a mask, or row numbers in any order."""

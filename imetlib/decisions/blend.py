@@ -18,7 +18,7 @@ import numpy as np
 from imetlib.decisions.cases import check_scores
 from imetlib.decisions.comparison import PairedComparison, paired_comparison
 from imetlib.decisions.fbeta import fbeta_per_sample, is_ragged, label_pairs
-from imetlib.decisions.label_sets import decide
+from imetlib.decisions.label_sets import check_folds, decide, dense_labels, find_torn_groups
 from imetlib.decisions.thresholds import search_threshold
 from imetlib.scores import Scores, check_space, logits_of, weighted_mean
 
@@ -59,6 +59,13 @@ class BlendSearch:
     def score(self) -> float:
         """Cross-fitted mean per-sample F-beta of the weighted mean."""
         return self.comparison.first
+
+    @property
+    def over_first(self) -> tuple[float, ...]:
+        """`weights` where they beat the first member alone, cross-fitted; else all weight on it."""
+        if self.score > self.member_scores[0]:
+            return self.weights
+        return (1.0, *(0.0,) * (len(self.weights) - 1))
 
     @property
     def equal_score(self) -> float:
@@ -145,13 +152,7 @@ def search_blend(
     if not 0 < level < 1:
         raise ValueError(f"`level` must be in (0, 1). Received: level={level}")
     dense = _dense_labels(y_true, members, values[0].shape)
-    folds = np.asarray(folds)
-    names = np.unique(folds)
-    if folds.shape != (len(dense),) or len(names) < 2:
-        raise ValueError(
-            f"`folds` must name at least two folds, one for each of {len(dense)} rows. "
-            f"Received: shape {folds.shape} with {len(names)} folds"
-        )
+    folds, names = check_folds(folds, len(dense), "folds")
     _check_groups(groups, folds)
     equal = (1.0 / len(values),) * len(values)
     alone = tuple(tuple(row) for row in np.eye(len(values)).tolist())
@@ -259,16 +260,14 @@ def _dense_labels(y_true: Labels, members: Sequence[Any], shape: tuple[int, ...]
     ids = next((member.ids for member in members if isinstance(member, Scores)), None)
     if ids is not None and hasattr(y_true, "ids") and not np.array_equal(ids, y_true.ids):
         raise ValueError("`y_true` and `members` must have the same ids, in one order.")
-    rows, columns, own_shape = label_pairs(y_true, "y_true")
+    own_shape = label_pairs(y_true, "y_true")[2]
     if is_ragged(y_true):
         own_shape = (own_shape[0], max(own_shape[1], shape[1]))
     if own_shape != shape:
         raise ValueError(
             f"`y_true` and `members` must have the same shape. Received: {own_shape} and {shape}"
         )
-    dense = np.zeros(shape, bool)
-    dense[rows, columns] = True
-    return dense
+    return dense_labels(y_true, shape)
 
 
 def _check_groups(groups: np.ndarray | None, folds: np.ndarray) -> None:
@@ -279,13 +278,9 @@ def _check_groups(groups: np.ndarray | None, folds: np.ndarray) -> None:
             f"`groups` must have one entry a sample, {len(folds)}. "
             f"Received: shape {np.shape(groups)}"
         )
-    names, codes = np.unique(np.asarray(groups), return_inverse=True)
-    numbers = np.unique(folds, return_inverse=True)[1]
-    first = np.full(len(names), -1)
-    first[codes[::-1]] = numbers[::-1]
-    cut = np.flatnonzero(first[codes] != numbers)
-    if len(cut):
+    torn = find_torn_groups(groups, folds)
+    if len(torn):
         raise ValueError(
-            f"Group {names[codes[cut[0]]]} lies in two folds: weights fitted on one picture of a "
+            f"Group {torn[0]} lies in two folds: weights fitted on one picture of a "
             "specimen must not be scored on another. Make folds of whole groups."
         )

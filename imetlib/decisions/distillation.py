@@ -20,8 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from imetlib.decisions.cases import check_scores
-from imetlib.decisions.fbeta import is_ragged, label_pairs
+from imetlib.decisions.cases import check_scores, make_case
 from imetlib.files import replacing
 from imetlib.scores import TOP, top_columns
 
@@ -76,15 +75,9 @@ def distillation_targets(y_true: Labels, y_prob: np.ndarray, *, share: float = 0
     if not 0 <= share <= 1:
         raise ValueError(f"`share` must be in [0, 1]. Received: share={share}")
     y_prob = _check_probabilities(y_prob, "y_prob")
-    rows, columns, shape = label_pairs(y_true, "y_true")
-    if is_ragged(y_true):
-        shape = (shape[0], max(shape[1], y_prob.shape[1]))
-    if shape != y_prob.shape:
-        raise ValueError(
-            f"`y_true` and `y_prob` must have the same shape. Received: {shape} and {y_prob.shape}"
-        )
+    case = make_case(y_true, y_prob, check=False)
     targets = np.multiply(y_prob, np.float32(share), dtype=np.float32)
-    targets[rows, columns] = 1.0
+    np.put(targets, case.positions, 1.0)
     return targets
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from imetlib.decisions.calibration import IsotonicScaling, PlattScaling, fit_isotonic, fit_platt
 from imetlib.decisions.exclusive import find_exclusive_groups
-from imetlib.decisions.fbeta import label_pairs
+from imetlib.decisions.label_sets import dense_labels
 from imetlib.decisions.per_image import METHODS, ExpectedSets, expected_fbeta_sets
 from imetlib.decisions.rules import check_fit, check_predict
 
@@ -77,9 +77,7 @@ class ExpectedFBeta:
                 name: [side.tolist() for side in line] for name, line in lines.items()
             }
         if self.exclusive:
-            rows, columns, _ = label_pairs(y_true)
-            dense = np.zeros(y_prob.shape, bool)
-            dense[rows, columns] = True
+            dense = dense_labels(y_true, y_prob.shape)
             fitted["exclusive"] = find_exclusive_groups(dense, class_names)
         self.fitted = fitted | {"class_names": list(class_names)}
         return self

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from imetlib.decisions.cases import blocks, check_scores, kept_scores
-from imetlib.decisions.fbeta import is_ragged
+from imetlib.decisions.fbeta import is_ragged, label_pairs
 from imetlib.decisions.limits import apply_limits, check_limits
 from imetlib.decisions.top_scores import TopScores
 
@@ -71,13 +71,31 @@ def take_labels(labels: Labels, rows: np.ndarray) -> Labels:
     return np.asarray(labels)[rows]
 
 
-def check_folds(groups: np.ndarray, num_rows: int) -> tuple[np.ndarray, np.ndarray]:
+def dense_labels(labels: Labels, shape: tuple[int, ...]) -> np.ndarray:
+    """Labels of any form as a bool matrix of a shape that they are known to fit."""
+    rows, columns, _ = label_pairs(labels)
+    dense = np.zeros(shape, bool)
+    dense[rows, columns] = True
+    return dense
+
+
+def check_folds(
+    groups: np.ndarray, num_rows: int, name: str = "groups"
+) -> tuple[np.ndarray, np.ndarray]:
     """The fold of each row, and the names of the folds; refuses fewer than two."""
     groups = np.asarray(groups)
     names = np.unique(groups)
     if groups.shape != (num_rows,) or len(names) < 2:
         raise ValueError(
-            f"`groups` must name at least two groups, one for each of {num_rows} rows. "
-            f"Received: shape {groups.shape} with {len(names)} groups"
+            f"`{name}` must name at least two {name}, one for each of {num_rows} rows. "
+            f"Received: shape {groups.shape} with {len(names)} {name}"
         )
     return groups, names
+
+
+def find_torn_groups(groups: np.ndarray, folds: np.ndarray) -> np.ndarray:
+    """The groups, ascending, whose rows lie in more than one fold."""
+    names, codes = np.unique(np.asarray(groups), return_inverse=True)
+    numbers = np.unique(folds, return_inverse=True)[1]
+    pairs = np.unique(np.stack([codes, numbers]), axis=1)
+    return names[np.bincount(pairs[0]) > 1]

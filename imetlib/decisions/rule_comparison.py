@@ -25,7 +25,7 @@ from imetlib.decisions.fbeta import (
     fbeta_per_sample,
     label_pairs,
 )
-from imetlib.decisions.label_sets import take_labels
+from imetlib.decisions.label_sets import find_torn_groups, take_labels
 from imetlib.decisions.rules import check_fit
 
 if TYPE_CHECKING:
@@ -225,9 +225,7 @@ def _check_rows(
                 f"{values[counts > 1][0]}: a row counts once"
             )
     if specimens is not None:
-        objects = np.unique(specimens, return_inverse=True)[1]
-        pairs = np.unique(np.stack([objects, folds]), axis=1)
-        torn = int((np.bincount(pairs[0]) > 1).sum())
+        torn = len(find_torn_groups(specimens, folds))
         if torn:
             raise ValueError(
                 f"{torn} specimens lie in more than one fold: a rule would be scored on objects "

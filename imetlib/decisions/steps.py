@@ -57,21 +57,22 @@ def score_steps(
     """
     if len(steps) < 2:
         raise ValueError(f"`steps` must hold at least two. Received: {len(steps)}")
-    position = {name: row for row, name in enumerate(collection.train.ids)}
     held_ids = steps[0].held_out.ids
-    held_rows = np.array([position[name] for name in held_ids])
+    held_rows = collection.train.rows_of(held_ids)
     truth = collection.train.take(held_rows)
     specimens = None if collection.specimens is None else collection.specimens[held_rows]
     lines, fitted, answers = [], [], []
     for step in steps:
         _check_step(step, held_ids, collection)
-        rows = np.array([position[name] for name in step.fit.ids])
+        rows = collection.train.rows_of(step.fit.ids)
         labels, names = collection.train.take(rows), collection.class_names
         fitted.append(replace(step.rule).fit(step.fit.y_prob, labels, names))
         y_pred = fitted[-1].predict(step.held_out.y_prob)
         answers.append(fbeta_per_sample(truth, y_pred))
-        before = paired_comparison(answers[-1], answers[max(0, len(answers) - 2)], groups=specimens)
-        first = paired_comparison(answers[-1], answers[0], groups=specimens, seed=seed)
+        before, first = (
+            paired_comparison(answers[-1], other, groups=specimens, seed=seed)
+            for other in (answers[max(0, len(answers) - 2)], answers[0])
+        )
         low, high = bootstrap_interval(answers[-1], groups=specimens, seed=seed)
         lines.append(
             {

@@ -189,9 +189,8 @@ def _audit_scores(
             siblings = dict(zip(ids, collection.specimens.tolist(), strict=True))
         fitted = [*ids[~held_out], *scores[chooser].ids]
         found += audit_threshold(fitted, scores["holdout"].ids, specimens=siblings)
-    position = {name: row for row, name in enumerate(ids)}
     if chooser in sound:
-        rows = np.array([position[name] for name in sound[chooser].ids])
+        rows = collection.train.rows_of(sound[chooser].ids)
         y_true, y_prob = collection.train.dense(rows), sound[chooser].y_prob
         best = search_threshold(y_true, y_prob)
         threshold = np.float32(record["threshold"])
@@ -206,7 +205,7 @@ def _audit_scores(
             y_pred = crossfit_threshold(y_true, y_prob, folds[rows]).y_pred
             found += _audit_figures("selection", record["selection"], y_pred, rows, collection)
     if "holdout" in sound:
-        rows = np.array([position[name] for name in sound["holdout"].ids])
+        rows = collection.train.rows_of(sound["holdout"].ids)
         y_pred = decide(sound["holdout"].y_prob, record["threshold"])
         found += _audit_figures("record", record, y_pred, rows, collection)
         found += _audit_rule(folder, sound["holdout"], rows, collection)

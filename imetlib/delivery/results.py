@@ -51,9 +51,9 @@ def publish_results(runs, target):
     with replacing(target / "comparison.csv") as path:
         table.round(4).to_csv(path, index=False, quoting=csv.QUOTE_MINIMAL)
     copies = {"submission/submission.csv": "submission.csv"}
-    tables = [path.name for path in (*runs.glob("rules*.csv"), *runs.glob("steps*.csv"))]
-    for name in (f"submission/{RULE_FILE}", *tables):
-        if (runs / name).is_file():
+    for pattern in (f"submission/{RULE_FILE}", "rules*.csv", "steps*.csv"):
+        for path in runs.glob(pattern):
+            name = path.relative_to(runs).as_posix()
             copies[name] = name
     for source, copy in copies.items():
         with replacing(target / copy) as path:

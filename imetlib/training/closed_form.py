@@ -37,7 +37,7 @@ def fit_closed_form(method, data, train_rows, *, seed=0):
         columns = 2 * backbone_row(data.profile.backbone).channels
         stacked = [view[train_rows, -columns:].astype(np.float32) for view in views]
         return fit_ridge(stacked, labels, groups=groups, seed=seed)
-    return fit_kernel(_mean_view(views, train_rows), labels, groups=groups, seed=seed)
+    return fit_kernel(mean_view(views, train_rows), labels, groups=groups, seed=seed)
 
 
 def score_closed_form(head, data, split, ids, *, exclusive=()):
@@ -51,7 +51,7 @@ def score_closed_form(head, data, split, ids, *, exclusive=()):
         exclusive: see `imetlib.training.predict.predict_scores`.
     """
     pictures = data.train_pictures if split == "train" else data.test_pictures
-    features = _mean_view(frozen_features(data, split), pictures.rows_of(ids))
+    features = mean_view(frozen_features(data, split), pictures.rows_of(ids))
     class_names = data.collection.class_names
     logits = share_in_groups(apply_head(head, features), class_names, exclusive)
     return Scores(np.asarray(ids, dtype=object), logits, class_names)
@@ -92,5 +92,6 @@ def load_head(folder, method):
     return head(**values)
 
 
-def _mean_view(views, rows):
+def mean_view(views, rows):
+    """`(len(rows), num_features)` float32, mean of the plain and the mirrored features."""
     return (views[0][rows].astype(np.float32) + views[1][rows].astype(np.float32)) / 2

@@ -14,9 +14,10 @@ from imetlib.decisions.steps import Step
 from imetlib.decisions.transfer_fit import fit_transfer
 from imetlib.delivery.records import FILE_NAME, read_record
 from imetlib.scores import Scores, load_scores, logits_of, mean_scores
-from imetlib.training.closed_form import apply_head, load_head
+from imetlib.training.closed_form import apply_head, load_head, mean_view
 from imetlib.training.features import frozen_features
-from imetlib.training.fit import WEIGHTS_FILE, build_classifier, preprocessing_of
+from imetlib.training.fit import load_classifier, preprocessing_of
+from imetlib.training.kernel import signed_root
 from imetlib.training.predict import clear_memory, predict_views
 from imetlib.training.run_files import profile_of
 from imetlib.training.runs import HOLDOUT, inner_folds
@@ -176,17 +177,14 @@ def blend_neighbours(data, out_of_fold, others, neighbours, part="holdout"):
         (out-of-fold `Scores`, `Scores` of `part`, weight of the neighbours). The weight is 0 where
         no weight beats the run alone on folds that it was not chosen on.
     """
-    position = {name: row for row, name in enumerate(data.collection.train.ids)}
-    rows = np.array([position[name] for name in out_of_fold.ids])
+    rows = data.collection.train.rows_of(out_of_fold.ids)
     near = neighbours["oof"].take(out_of_fold.ids)
     found = search_blend(data.collection.train.take(rows), [out_of_fold, near], data.folds[rows])
-    alone = found.member_scores[0]
-    weight = found.weights[1] if found.score > alone else 0.0
-    weights = [1.0 - weight, weight]
+    weights = found.over_first
     return (
         mean_scores([out_of_fold, near], weights=weights),
         mean_scores([others, neighbours[part].take(others.ids)], weights=weights),
-        weight,
+        weights[1],
     )
 
 
@@ -198,10 +196,9 @@ def _views_of(data, folder, rows):
         head = load_head(folder, record["method"])
         views = frozen_features(data, "train")
         return [apply_head(head, view[rows].astype(np.float32)) for view in views]
-    model, _ = build_classifier(
-        profile, data.collection.num_classes, weights="", normalisation=record["normalisation"]
+    model = load_classifier(
+        folder, profile, data.collection.num_classes, normalisation=record["normalisation"]
     )
-    model.load_weights(folder / WEIGHTS_FILE)
     views = predict_views(
         model,
         data.train_pictures,
@@ -214,6 +211,4 @@ def _views_of(data, folder, rows):
 
 
 def _embeddings(data, split):
-    plain, mirrored = frozen_features(data, split)
-    features = (plain.astype(np.float32) + mirrored) / 2
-    return np.copysign(np.sqrt(np.abs(features)), features)
+    return signed_root(mean_view(frozen_features(data, split), slice(None)))

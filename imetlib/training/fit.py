@@ -81,6 +81,21 @@ def build_classifier(
     return model, backbone.normalisation
 
 
+def load_classifier(folder, profile, num_classes, *, normalisation):
+    """The trained network of a run folder.
+
+    Args:
+        folder: `pathlib.Path` of the run.
+        profile, num_classes, normalisation: see `build_classifier`, as the run's record says.
+
+    Returns:
+        `keras.Model`.
+    """
+    model, _ = build_classifier(profile, num_classes, weights="", normalisation=normalisation)
+    model.load_weights(folder / WEIGHTS_FILE)
+    return model
+
+
 def preprocessing_of(profile):
     """`Preprocessing` of a profile: the same for every split."""
     return Preprocessing(profile.image_shape, profile.resize_mode)

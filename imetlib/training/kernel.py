@@ -45,7 +45,7 @@ class KernelHead:
 
     def logits(self, features):
         """`(num_samples, num_classes)` float32 logits of `(num_samples, num_features)`."""
-        standard = _standardise(_signed_root(features), self.mean, self.scale)
+        standard = _standardise(signed_root(features), self.mean, self.scale)
         return _gaussians(standard, self.landmarks, self.width) @ self.kernel + self.bias
 
 
@@ -83,7 +83,7 @@ def fit_kernel(
     if not width > 0:
         raise ValueError(f"`width` must be positive. Received: width={width}")
     rng = np.random.default_rng(seed)
-    features = _signed_root(np.asarray(features, dtype=np.float32))
+    features = signed_root(np.asarray(features, dtype=np.float32))
     mean, scale = features.mean(axis=0), features.std(axis=0) + 1e-3
     standard = _standardise(features, mean, scale)
     chosen = rng.permutation(len(standard))[:max_landmarks]
@@ -103,7 +103,8 @@ def fit_kernel(
     )
 
 
-def _signed_root(features):
+def signed_root(features):
+    """Square root of the size of each feature, with its sign."""
     return np.copysign(np.sqrt(np.abs(features)), features)
 
 

@@ -15,7 +15,7 @@ from imetlib.models.backbones import find_weights
 from imetlib.scores import Scores, load_class_names, mean_scores
 from imetlib.training.closed_form import apply_head, load_head
 from imetlib.training.features import build_extractor, start_of
-from imetlib.training.fit import WEIGHTS_FILE, build_classifier, preprocessing_of
+from imetlib.training.fit import load_classifier, preprocessing_of
 from imetlib.training.predict import predict_views
 from imetlib.training.run_files import profile_of
 
@@ -94,10 +94,9 @@ class Run:
         rows = np.arange(len(ids))
         preprocessing = preprocessing_of(profile)
         if record["method"] == "network":
-            model, _ = build_classifier(
-                profile, len(self.class_names), weights="", normalisation=record["normalisation"]
+            model = load_classifier(
+                folder, profile, len(self.class_names), normalisation=record["normalisation"]
             )
-            model.load_weights(folder / WEIGHTS_FILE)
             views = predict_views(
                 model, pictures, rows, preprocessing, mirror_view=profile.mirror_view
             )

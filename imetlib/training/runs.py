@@ -139,7 +139,6 @@ def train_all_folds(data, folder, *, method="network", seed=0, verbose=0):
         np.concatenate([member.logits for member in members]),
         data.collection.class_names,
     ).take(ids)
-    seconds = sum(record["seconds"] for record in records)
     if method == "network":
         facts = {name: records[0][name] for name in ("normalisation", "weights_sha256")}
         facts["best_epochs"] = [record["best_epoch"] for record in records]
@@ -150,7 +149,8 @@ def train_all_folds(data, folder, *, method="network", seed=0, verbose=0):
         exclusive = _exclusive_groups(data, rows)
         wanted = _rest_of(data, ("holdout", "test"))
         scores, facts = _train_closed_form(data, rows, folder, method, wanted, exclusive, seed)
-        facts |= {"exclusive_groups": exclusive, "seconds": seconds + facts["seconds"]}
+        facts["exclusive_groups"] = exclusive
+        facts["seconds"] += sum(record["seconds"] for record in records)
     return _finish(data, folder, {"oof": out_of_fold, **scores}, identity, facts)
 
 

@@ -1,7 +1,5 @@
 """Honest figures of scores: mean per-sample F2 with its interval, threshold and floor."""
 
-import numpy as np
-
 from imetlib.decisions.fbeta import (
     bootstrap_interval,
     constant_answer,
@@ -42,8 +40,7 @@ def score_with_threshold(collection, scores, threshold):
 
 def truth_of(collection, scores):
     """Rows of the scored pictures in the training table, `(n,)` int, and their `LabelTable`."""
-    position = {name: row for row, name in enumerate(collection.train.ids)}
-    rows = np.array([position[name] for name in scores.ids])
+    rows = collection.train.rows_of(scores.ids)
     return rows, collection.train.take(rows)
 
 
