@@ -6,7 +6,7 @@ import numpy as np
 from imetlib.models.backbone_table import BACKBONES
 
 
-def attach_head(backbone, num_classes, *, dropout=0.0, class_frequency=None):
+def attach_head(backbone, num_classes, *, dropout=0.0, class_frequency=None, beside=()):
     """A classifier of attributes: mean and max pooling, dropout, one dense layer of logits.
 
     Max pooling beside the mean keeps a small motif from drowning in a large picture; on
@@ -20,10 +20,13 @@ def attach_head(backbone, num_classes, *, dropout=0.0, class_frequency=None):
         class_frequency: `(num_classes,)` float in [0, 1] or None. Share of the training
             pictures with each attribute; the last bias starts at its log-odds, so the
             first loss is that of the best constant answer.
+        beside: `(batch, num_classes)` float32 tensors computed from the backbone's maps, whose
+            values are added to the logits: attention beside the plain head. One that starts at
+            zero leaves the plain head's start as it is.
 
     Returns:
         `keras.Model` from uint8 pictures to float32 logits `(batch, num_classes)`; layers
-        "pooled" and "logits".
+        "pooled" and "logits", and "summed_logits" with something `beside`.
 
     Raises:
         ValueError: the backbone's output is no map, or the frequencies have another length.
@@ -40,35 +43,64 @@ def attach_head(backbone, num_classes, *, dropout=0.0, class_frequency=None):
     scale = 1.0 / np.sqrt(pooled.shape[-1])
     x = keras.layers.Rescaling(scale, name="head_scale", dtype="float32")(pooled)
     x = keras.layers.Dropout(dropout, name="head_dropout", dtype="float32")(x)
-    bias = "zeros"
-    if class_frequency is not None:
-        frequency = np.asarray(class_frequency, dtype=np.float64)
-        if frequency.shape != (num_classes,):
-            raise ValueError(
-                f"`class_frequency` must have shape ({num_classes},). "
-                f"Received: shape {frequency.shape}"
-            )
-        frequency = np.clip(frequency, 1e-5, 1 - 1e-5)
-        bias = keras.initializers.Constant(np.log(frequency / (1 - frequency)).astype(np.float32))
     # float32 also under a mixed policy: the logits of rare attributes lie around -9.
-    logits = keras.layers.Dense(num_classes, name="logits", dtype="float32", bias_initializer=bias)
-    return keras.Model(backbone.input, logits(x), name=backbone.name)
+    logits = keras.layers.Dense(
+        num_classes,
+        name="logits",
+        dtype="float32",
+        bias_initializer=log_odds_initializer(class_frequency, num_classes),
+    )(x)
+    if beside:
+        logits = keras.layers.Add(name="summed_logits", dtype="float32")([logits, *beside])
+    return classifier(backbone, logits)
+
+
+def log_odds_initializer(class_frequency, num_classes):
+    """Initializer of a bias that makes the first answer the attributes' frequencies.
+
+    Args:
+        class_frequency: `(num_classes,)` float in [0, 1], or None for zeros.
+        num_classes: int.
+
+    Raises:
+        ValueError: the frequencies have another length.
+    """
+    if class_frequency is None:
+        return "zeros"
+    frequency = np.asarray(class_frequency, dtype=np.float64)
+    if frequency.shape != (num_classes,):
+        raise ValueError(
+            f"`class_frequency` must have shape ({num_classes},). Received: shape {frequency.shape}"
+        )
+    frequency = np.clip(frequency, 1e-5, 1 - 1e-5)
+    return keras.initializers.Constant(np.log(frequency / (1 - frequency)).astype(np.float32))
+
+
+def classifier(backbone, logits):
+    """The model from a backbone's pictures to logits computed from its maps.
+
+    Its attribute `backbone_layers` holds the names of the backbone's layers: what else it has
+    always learns (see `freeze`).
+    """
+    model = keras.Model(backbone.input, logits, name=backbone.name)
+    model.backbone_layers = frozenset(layer.name for layer in backbone.layers)
+    return model
 
 
 def freeze(model, trainable_from):
     """Set which layers learn; frozen BatchNormalization runs in inference mode.
 
     Args:
-        model: what `attach_head` returned.
-        trainable_from: "head" (only what follows the feature map), "late" (the last two
-            stages: all after the map of stride 8), "all", or the name of the first layer that
+        model: what `attach_head` or `classifier` returned. Its heads always learn.
+        trainable_from: "head" (only what is not the backbone), "late" (the last two stages: all
+            after the map of stride 8), "all", or the name of the backbone's first layer that
             learns; earlier ones in `model.layers` are frozen.
 
     Raises:
         ValueError: no layer of this name, or "late" for a model that is not in the table.
     """
-    names = [layer.name for layer in model.layers]
-    first = {"all": names[0], "head": "pooled"}.get(trainable_from, trainable_from)
+    names = [layer.name for layer in model.layers if layer.name in model.backbone_layers]
+    first = {"all": names[0], "head": None}.get(trainable_from, trainable_from)
     if first == "late":
         if model.name not in BACKBONES:
             raise ValueError(
@@ -77,13 +109,14 @@ def freeze(model, trainable_from):
             )
         maps = BACKBONES[model.name].feature_maps
         first = names[names.index(maps[max(stride for stride in maps if stride <= 8)]) + 1]
-    if first not in names:
+    if first is not None and first not in names:
         raise ValueError(
             '`trainable_from` must be "head", "late", "all" or the name of a layer. '
             f"Received: {trainable_from!r}; for example {', '.join(names[len(names) // 2 :][:5])}"
         )
-    for position, layer in enumerate(model.layers):
-        layer.trainable = position >= names.index(first)
+    frozen = names if first is None else names[: names.index(first)]
+    for layer in model.layers:
+        layer.trainable = layer.name not in frozen
 
 
 def start_head(model, kernel, bias):
