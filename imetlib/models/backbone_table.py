@@ -6,6 +6,11 @@ from dataclasses import dataclass, field
 import keras
 
 from imetlib.models.convnext import ConvNeXtTiny
+from imetlib.models.residual_attention import (
+    ResidualAttention56,
+    ResidualAttention92,
+    ResidualAttentionSmall,
+)
 from imetlib.models.small_convnet import SmallConvNet
 
 
@@ -107,6 +112,19 @@ BACKBONES = {
         feature_maps={4: "stage2_conv2_relu", 8: "stage3_conv2_relu", 16: "stage4_conv2_relu"},
         pooled_layers=("stage3_conv2_relu", "stage4_conv2_relu"),
     ),
+    "small_convnet_16": Backbone(
+        builder=SmallConvNet,
+        options={"filters": 16},
+        normalisation="unit",
+        image_size=48,
+        min_size=16,
+        weights_name="",
+        channels=128,
+        num_params=294_960,
+        macs=7_547_904,
+        feature_maps={4: "stage2_conv2_relu", 8: "stage3_conv2_relu", 16: "stage4_conv2_relu"},
+        pooled_layers=("stage3_conv2_relu", "stage4_conv2_relu"),
+    ),
     "resnet50": Backbone(
         builder=keras.applications.ResNet50,
         normalisation="caffe",
@@ -201,12 +219,63 @@ BACKBONES = {
             32: "convnext_tiny_head_layernorm",
         },
     ),
-}
-
-# Weights files whose own training used another input than the backbone's stock weights.
-NORMALISATION_OF_WEIGHTS = {
-    "eff2015db9b288efcfee8e7cf80e9b3fab42d188c4fd16795f4f94a0e5f1f678": "torch",
-    "912061887db6c21ce5d34c98dc5987eb6727aa5618118e3cd398d8c34bb26539": "tf",
+    # A stage of these ends in a sum; its map is the next unit's activation of it.
+    "residual_attention_56": Backbone(
+        builder=ResidualAttention56,
+        normalisation="torch",
+        image_size=224,
+        min_size=33,
+        weights_name="",
+        channels=2048,
+        num_params=29_834_432,
+        macs=6_268_788_736,
+        feature_maps={
+            4: "stage2_unit1_1_relu",
+            8: "stage3_unit1_1_relu",
+            16: "stage4_unit1_1_relu",
+            32: "last_relu",
+        },
+    ),
+    "residual_attention_92": Backbone(
+        builder=ResidualAttention92,
+        normalisation="torch",
+        image_size=224,
+        min_size=33,
+        weights_name="",
+        channels=2048,
+        num_params=50_550_976,
+        macs=10_531_741_696,
+        feature_maps={
+            4: "stage2_unit1_1_relu",
+            8: "stage3_unit1_1_relu",
+            16: "stage4_unit1_1_relu",
+            32: "last_relu",
+        },
+    ),
+    "residual_attention_small": Backbone(
+        builder=ResidualAttentionSmall,
+        normalisation="unit",
+        image_size=48,
+        min_size=17,
+        weights_name="",
+        channels=256,
+        num_params=304_816,
+        macs=25_887_744,
+        feature_maps={2: "stage2_unit1_1_relu", 4: "stage3_unit1_1_relu", 8: "last_relu"},
+    ),
+    # The trunk of the last one, to tell what its masks add.
+    "residual_small": Backbone(
+        builder=ResidualAttentionSmall,
+        options={"masks": False},
+        normalisation="unit",
+        image_size=48,
+        min_size=8,
+        weights_name="",
+        channels=256,
+        num_params=180_144,
+        macs=18_975_744,
+        feature_maps={2: "stage2_unit1_1_relu", 4: "stage3_unit1_1_relu", 8: "last_relu"},
+    ),
 }
 
 
@@ -233,50 +302,3 @@ def row_of_model(model):
         feature_maps={stride: "feature_map"},
         fixed_shape=sides,
     )
-
-
-_CAFFE_MEAN = (103.939, 116.779, 123.68)
-_MEAN_AND_STD = {
-    "tf": ((127.5,) * 3, (127.5,) * 3),
-    "torch": ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375)),
-    "unit": ((0.0,) * 3, (255.0,) * 3),
-    "raw": ((0.0,) * 3, (1.0,) * 3),
-    "tf128": ((128.0,) * 3, (128.0,) * 3),
-}
-NORMALISATIONS = (*_MEAN_AND_STD, "caffe")
-
-
-def normalisation_layer(kind, *, name="normalisation"):
-    """Layer from uint8 pixels to what a backbone's weights expect, in float32.
-
-    Args:
-        kind: "tf" for x / 127.5 - 1, "torch" for (x / 255 - mean) / std of ImageNet, "caffe"
-            for blue, green, red less the mean of ImageNet, "unit" for x / 255, "raw" for x,
-            "tf128" for x / 128 - 1 (EfficientNetV2-S).
-        name: name of the layer.
-
-    Returns:
-        `keras.layers.Layer` without weights. A saved model with "caffe" opens only after
-        `import imetlib.models.backbones`.
-    """
-    if kind not in NORMALISATIONS:
-        raise ValueError(f"Unknown normalisation {kind!r}. Known: {', '.join(NORMALISATIONS)}")
-    if kind == "caffe":
-        return CaffeNormalisation(dtype="float32", name=name)
-    mean, std = _MEAN_AND_STD[kind]
-    return keras.layers.Normalization(
-        mean=list(mean), variance=[value**2 for value in std], dtype="float32", name=name
-    )
-
-
-@keras.saving.register_keras_serializable("imetlib")
-class CaffeNormalisation(keras.layers.Layer):
-    """Red, green, blue to blue, green, red, less the mean of ImageNet; no weights."""
-
-    def call(self, images):
-        # `flip` and no slice with step -1, which torch does not have.
-        images = keras.ops.flip(keras.ops.cast(images, self.compute_dtype), axis=-1)
-        return images - keras.ops.convert_to_tensor(_CAFFE_MEAN, dtype=self.compute_dtype)
-
-    def compute_output_shape(self, input_shape):
-        return input_shape

@@ -7,13 +7,11 @@ from pathlib import Path
 
 import keras
 
-from imetlib.models.backbone_table import (
-    BACKBONES,
+from imetlib.models.backbone_table import BACKBONES, Backbone, row_of_model
+from imetlib.models.normalisation import (
     NORMALISATION_OF_WEIGHTS,
     NORMALISATIONS,
-    Backbone,
     normalisation_layer,
-    row_of_model,
 )
 from imetlib.paths import search_weights
 

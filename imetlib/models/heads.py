@@ -4,10 +4,19 @@ import keras
 import numpy as np
 
 from imetlib.models.backbone_table import BACKBONES
+from imetlib.models.class_residual_attention import class_residual_attention_logits
+from imetlib.models.log_odds import log_odds_initializer
+from imetlib.models.ml_decoder import ml_decoder_logits
+
+# Linear in the pooled map: these have a layer "pooled" and can start in closed form.
+POOLED_HEADS = ("mean_max", "mean", "max")
+HEADS = (*POOLED_HEADS, "csra", "ml_decoder")
 
 
-def attach_head(backbone, num_classes, *, dropout=0.0, class_frequency=None, beside=()):
-    """A classifier of attributes: mean and max pooling, dropout, one dense layer of logits.
+def attach_head(
+    backbone, num_classes, *, head="mean_max", dropout=0.0, class_frequency=None, beside=()
+):
+    """A classifier of attributes: by default mean and max pooling and one dense layer of logits.
 
     Max pooling beside the mean keeps a small motif from drowning in a large picture; on
     the watercolours it is worth about .01 F2 on frozen features.
@@ -15,65 +24,49 @@ def attach_head(backbone, num_classes, *, dropout=0.0, class_frequency=None, bes
     Args:
         backbone: `keras.Model` with one 4-D output `(batch, height, width, channels)`.
         num_classes: int >= 1.
-        dropout: float in [0, 1), on the pooled features. A head in closed form has large
-            weights that cancel each other: dropout undoes it.
+        head: "mean_max", "mean" or "max" (one dense layer of the pooled map), "csra" (see
+            `imetlib.models.class_residual_attention`) or "ml_decoder" (see
+            `imetlib.models.ml_decoder`).
+        dropout: float in [0, 1), on what the head reads: the pooled features, or the map. A head
+            in closed form has large weights that cancel each other: dropout undoes it.
         class_frequency: `(num_classes,)` float in [0, 1] or None. Share of the training
             pictures with each attribute; the last bias starts at its log-odds, so the
-            first loss is that of the best constant answer.
+            first loss is that of the best constant answer. (Near it: "csra" and "ml_decoder"
+            add scores that are not zero at the start.)
         beside: `(batch, num_classes)` float32 tensors computed from the backbone's maps, whose
             values are added to the logits: attention beside the plain head. One that starts at
             zero leaves the plain head's start as it is.
 
     Returns:
         `keras.Model` from uint8 pictures to float32 logits `(batch, num_classes)`; layers
-        "pooled" and "logits", and "summed_logits" with something `beside`.
+        "pooled" and "logits" with the heads that pool, and "summed_logits" with something
+        `beside`.
 
     Raises:
-        ValueError: the backbone's output is no map, or the frequencies have another length.
+        ValueError: an unknown head, the backbone's output is no map, or the frequencies have
+            another length.
     """
+    if head not in HEADS:
+        raise ValueError(f"Unknown head {head!r}. Known: {', '.join(HEADS)}")
     features = backbone.output
     if isinstance(features, (list, tuple)) or len(features.shape) != 4:
         raise ValueError(
             "A backbone must end in one feature map (batch, height, width, channels). "
             f"Received: {backbone.name} with output {features}"
         )
-    pooled = keras.layers.Concatenate(name="pooled", dtype="float32")(_pool(features, "pooled"))
-    # A step of Adam moves each logit by up to learning_rate * sum |features|: without the
-    # scale, thousands of pooled features throw a started head away in its first steps.
-    scale = 1.0 / np.sqrt(pooled.shape[-1])
-    x = keras.layers.Rescaling(scale, name="head_scale", dtype="float32")(pooled)
-    x = keras.layers.Dropout(dropout, name="head_dropout", dtype="float32")(x)
-    # float32 also under a mixed policy: the logits of rare attributes lie around -9.
-    logits = keras.layers.Dense(
-        num_classes,
-        name="logits",
-        dtype="float32",
-        bias_initializer=log_odds_initializer(class_frequency, num_classes),
-    )(x)
+    if head in POOLED_HEADS:
+        logits = _pooled_logits(features, num_classes, head, dropout, class_frequency)
+    else:
+        x = keras.layers.Dropout(dropout, name="head_dropout")(features)
+        if head == "csra":
+            logits = class_residual_attention_logits(
+                x, num_classes, class_frequency=class_frequency
+            )
+        else:
+            logits = ml_decoder_logits(x, num_classes, class_frequency=class_frequency)
     if beside:
         logits = keras.layers.Add(name="summed_logits", dtype="float32")([logits, *beside])
     return classifier(backbone, logits)
-
-
-def log_odds_initializer(class_frequency, num_classes):
-    """Initializer of a bias that makes the first answer the attributes' frequencies.
-
-    Args:
-        class_frequency: `(num_classes,)` float in [0, 1], or None for zeros.
-        num_classes: int.
-
-    Raises:
-        ValueError: the frequencies have another length.
-    """
-    if class_frequency is None:
-        return "zeros"
-    frequency = np.asarray(class_frequency, dtype=np.float64)
-    if frequency.shape != (num_classes,):
-        raise ValueError(
-            f"`class_frequency` must have shape ({num_classes},). Received: shape {frequency.shape}"
-        )
-    frequency = np.clip(frequency, 1e-5, 1 - 1e-5)
-    return keras.initializers.Constant(np.log(frequency / (1 - frequency)).astype(np.float32))
 
 
 def classifier(backbone, logits):
@@ -108,7 +101,8 @@ def freeze(model, trainable_from):
                 "the name of the first layer that learns"
             )
         maps = BACKBONES[model.name].feature_maps
-        first = names[names.index(maps[max(stride for stride in maps if stride <= 8)]) + 1]
+        stride = max(stride for stride in sorted(maps)[:-1] if stride <= 8)
+        first = names[names.index(maps[stride]) + 1]
     if first is not None and first not in names:
         raise ValueError(
             '`trainable_from` must be "head", "late", "all" or the name of a layer. '
@@ -123,8 +117,8 @@ def start_head(model, kernel, bias):
     """Put a linear map of the pooled features into the last layer.
 
     Args:
-        model: what `attach_head` returned.
-        kernel: `(2 * channels, num_classes)`.
+        model: what `attach_head` returned, its head one of `POOLED_HEADS`.
+        kernel: `(num_features, num_classes)`, 2 * channels features with mean and maximum.
         bias: `(num_classes,)`.
     """
     scale = model.get_layer("head_scale").scale
@@ -135,11 +129,20 @@ def pooled_features(model):
     """The part of a classifier up to its pooled features, weights shared.
 
     Args:
-        model: what `attach_head` returned.
+        model: what `attach_head` returned, its head one of `POOLED_HEADS`.
 
     Returns:
-        `keras.Model` from uint8 pictures to float32 `(batch, 2 * channels)`.
+        `keras.Model` from uint8 pictures to float32 `(batch, num_features)`: the means of the
+        channels, then their maxima, as far as the head pools them.
+
+    Raises:
+        ValueError: another head, which has no closed form.
     """
+    if "pooled" not in {layer.name for layer in model.layers}:
+        raise ValueError(
+            f"Only the heads {', '.join(POOLED_HEADS)} read pooled features and start in closed "
+            f'form. Received: {model.name} without a layer "pooled"'
+        )
     return keras.Model(model.input, model.get_layer("pooled").output, name=f"{model.name}_pooled")
 
 
@@ -170,7 +173,28 @@ def pool_layers(backbone, names, grid_names=()):
     return keras.Model(backbone.input, features, name=f"{backbone.name}_layers")
 
 
-def _pool(features, name):
-    mean = keras.layers.GlobalAveragePooling2D(name=f"{name}_mean", dtype="float32")
-    largest = keras.layers.GlobalMaxPooling2D(name=f"{name}_max", dtype="float32")
-    return [mean(features), largest(features)]
+def _pooled_logits(features, num_classes, head, dropout, class_frequency):
+    parts = _pool(features, "pooled", ("mean", "max") if head == "mean_max" else (head,))
+    pooled = keras.layers.Concatenate(name="pooled", dtype="float32")(parts)
+    # A step of Adam moves each logit by up to learning_rate * sum |features|: without the
+    # scale, thousands of pooled features throw a started head away in its first steps.
+    scale = 1.0 / np.sqrt(pooled.shape[-1])
+    x = keras.layers.Rescaling(scale, name="head_scale", dtype="float32")(pooled)
+    x = keras.layers.Dropout(dropout, name="head_dropout", dtype="float32")(x)
+    # float32 also under a mixed policy: the logits of rare attributes lie around -9.
+    return keras.layers.Dense(
+        num_classes,
+        name="logits",
+        dtype="float32",
+        bias_initializer=log_odds_initializer(class_frequency, num_classes),
+    )(x)
+
+
+_POOLINGS = {
+    "mean": keras.layers.GlobalAveragePooling2D,
+    "max": keras.layers.GlobalMaxPooling2D,
+}
+
+
+def _pool(features, name, kinds=("mean", "max")):
+    return [_POOLINGS[kind](name=f"{name}_{kind}", dtype="float32")(features) for kind in kinds]
