@@ -104,6 +104,21 @@ def decode_image(source: str | Path | bytes | BinaryIO, *, name: str | None = No
         raise ImageError([ImageFault(name, _explain(error))]) from error
 
 
+def read_size(path: str | Path) -> tuple[int, int]:
+    """Height and width of a picture in pixels, upright, from its header alone.
+
+    Raises:
+        ImageError: as `decode_image`.
+    """
+    try:
+        with _pillow_warnings(), Image.open(path, formats=ALLOWED_FORMATS) as image:
+            width, height = image.size
+            on_its_side = image.getexif().get(_ORIENTATION_TAG, 1) >= 5
+            return (width, height) if on_its_side else (height, width)
+    except Exception as error:
+        raise ImageError([ImageFault(str(path), _explain(error))]) from error
+
+
 def check_images(
     paths: Iterable[str | Path], *, workers: int = 2, progress: bool = False
 ) -> list[ImageFault]:
