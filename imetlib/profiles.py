@@ -4,7 +4,21 @@ import math
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
+from imetlib.profile_checks import check_settings
+
 PROFILE_NAMES = ("fast", "report", "full")
+
+# Settings younger than the first records, with the value that runs had before: a record does not
+# name one that has it, so an old run is still the same run.
+LATER_SETTINGS = {
+    "head": "mean_max",
+    "attention": "",
+    "attention_stride": 16,
+    "attention_form": "",
+    "num_parts": 4,
+    "num_glimpses": 5,
+    "plain_head": True,
+}
 
 # What `full` takes from a collection.
 MAX_SIDE = 288.0
@@ -28,6 +42,14 @@ class Profile:
         weights: "imagenet", a path, or "" for a random start.
         normalisation: what a model of the user's own wants (see
             `imetlib.models.backbones.normalisation_layer`); "": as the weights want.
+        attention: "", or what looks at an earlier map of the backbone: "residual", "multi" or
+            "recurrent" attention (`imetlib.models`).
+        attention_stride: stride of that map, one of the backbone's `feature_maps`.
+        attention_form: "" for the first of `imetlib.profile_checks.ATTENTION_FORMS`, or another
+            one of them.
+        num_parts: parts of multi-attention.
+        num_glimpses: glimpses of recurrent attention.
+        plain_head: the logits of the plain head are added to those of the attention.
         num_folds: folds of the collection; fold 0 is the holdout of the comparison.
         head_epochs: epochs of the head on cached features, after its closed form.
         epochs: epochs with image augmentation; None in `full`: from the collection.
@@ -41,7 +63,10 @@ class Profile:
         warmup_fraction: share of the updates in which the rate rises; cosine after that.
         weight_decay: of AdamW.
         dropout: on the pooled features.
-        loss: "bce" or "focal" (binary, gamma 2).
+        loss: key of `imetlib.training.losses.LOSSES`: "bce", "focal" (binary, gamma 2), "asl",
+            "soft_f2", "hill" or "splc".
+        head: one of `imetlib.models.heads.HEADS`: "mean_max", "mean", "max", "csra" or
+            "ml_decoder".
         ema: momentum of the running mean of the weights that is scored; 0 for none.
         precision: dtype policy of the backbone.
         batch_norm: "train" or "frozen" statistics in layers that learn.
@@ -62,6 +87,12 @@ class Profile:
     backbone: str = "mobilenet_v2"
     weights: str = "imagenet"
     normalisation: str = ""
+    attention: str = ""
+    attention_stride: int = 16
+    attention_form: str = ""
+    num_parts: int = 4
+    num_glimpses: int = 5
+    plain_head: bool = True
     num_folds: int = 6
     head_epochs: int = 0
     epochs: int | None = None
@@ -75,6 +106,7 @@ class Profile:
     weight_decay: float = 0.01
     dropout: float = 0.0
     loss: str = "bce"
+    head: str = "mean_max"
     ema: float = 0.0
     precision: str = "float32"
     batch_norm: str = "train"
@@ -94,6 +126,9 @@ class Profile:
     def to_dict(self):
         """Plain values for a record; of a path only the name: a record is published."""
         values = asdict(self)
+        for key, before in LATER_SETTINGS.items():
+            if values[key] == before:
+                del values[key]
         values["weights"], values["backbone"] = Path(self.weights).name, Path(self.backbone).name
         values["image_shape"] = None if self.image_shape is None else list(self.image_shape)
         return values
@@ -171,18 +206,6 @@ def parameters_as_overrides(epochs, height, width, trainable_from):
     }
 
 
-_RANGES = {
-    **dict.fromkeys(("batch_size", "accumulation", "museum_size", "museum_side"), (1, math.inf)),
-    **dict.fromkeys(("epochs", "small_epochs", "head_epochs", "weight_decay"), (0, math.inf)),
-    **dict.fromkeys(("scale", "shift", "rotate", "brightness"), (0, math.inf)),
-    **dict.fromkeys(("mixup", "cutmix"), (0, math.inf)),
-    **dict.fromkeys(("warmup_fraction", "flip", "contrast", "erase"), (0, 1)),
-    **dict.fromkeys(("dropout", "ema"), (0, 0.9999)),
-    "small_scale": (0.25, 1),
-    "num_folds": (3, math.inf),
-    "learning_rate": (1e-9, math.inf),
-}
-
 _PROFILES = {
     "fast": Profile(
         name="fast",
@@ -245,26 +268,5 @@ def get_profile(name, **overrides):
     if "image_shape" in chosen:
         chosen["image_shape"] = tuple(chosen["image_shape"])
     profile = replace(_PROFILES[name], **chosen)
-    for key, allowed in (
-        ("loss", ("bce", "focal")),
-        ("batch_norm", ("train", "frozen")),
-        ("precision", ("float32", "mixed_bfloat16", "mixed_float16")),
-        ("resize_mode", ("squash", "pad", "crop")),
-    ):
-        if getattr(profile, key) not in allowed:
-            raise ValueError(
-                f"`{key}` must be one of {', '.join(allowed)}. Received: {getattr(profile, key)!r}"
-            )
-    for key, (low, high) in _RANGES.items():
-        value = getattr(profile, key)
-        if value is not None and not low <= value <= high:
-            raise ValueError(f"`{key}` must be from {low:g} to {high:g}. Received: {key}={value}")
-    if profile.ema and profile.small_epochs:
-        raise ValueError(
-            "`ema` would forget the small epochs at the change of size: give `small_epochs` or "
-            f"`ema`, not both. Received: small_epochs={profile.small_epochs}, ema={profile.ema}"
-        )
-    shape = profile.image_shape
-    if shape is not None and (len(shape) != 3 or shape[2] != 3 or min(shape) < 1):
-        raise ValueError(f"`image_shape` must be (height, width, 3). Received: image_shape={shape}")
+    check_settings(profile)
     return profile

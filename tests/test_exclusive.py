@@ -14,8 +14,9 @@ from imetlib.collection.prepared import with_settings
 from imetlib.decisions.exclusive import find_exclusive_groups, share_in_groups
 from imetlib.scores import load_scores
 from imetlib.training import runs
-from imetlib.training.fit import WEIGHTS_FILE, build_classifier, preprocessing_of
+from imetlib.training.fit import preprocessing_of
 from imetlib.training.load import load_run
+from imetlib.training.networks import WEIGHTS_FILE, build_classifier
 from imetlib.training.predict import predict_views
 
 NAMES = ("a::0", "b::0", "a::1", "c::0", "a::2", "b::1")

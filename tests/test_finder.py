@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from imetlib.training.finder import find_learning_rate
-from imetlib.training.fit import build_classifier, compile_model
+from imetlib.training.fit import compile_model
+from imetlib.training.networks import build_classifier
 
 
 def linear_problem(curvature):

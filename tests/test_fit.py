@@ -132,15 +132,15 @@ def test_the_best_epoch_is_kept_and_numbers_that_are_none_never_win(tmp_path, mo
     good = np.where(y_true, 3.0, -3.0).astype(np.float32)
     qualities = {0: -good, 1: good, 2: good * np.nan, 3: -good}
     ids = np.array([f"{row}" for row in range(12)], object)
+    model = Written(None)
     watcher = EpochScores(
+        model,
         lambda model: Scores(ids, model.logits, tuple("abcd")),
         y_true,
         np.arange(12) % 2,
         tmp_path / "best.weights.h5",
         verbose=0,
     )
-    model = Written(None)
-    watcher.set_model(model)
     for epoch, logits in qualities.items():
         model.logits = logits
         watcher.record(epoch, {"loss": 1.0})
@@ -154,8 +154,8 @@ def test_only_numbers_that_are_none_are_forgiven(tmp_path):
     def score(model):
         raise ValueError("no such id")
 
-    watcher = EpochScores(score, np.eye(2, dtype=bool), np.array([0, 1]), tmp_path / "w", 0)
-    watcher.set_model(Written(None))
+    halves = np.array([0, 1])
+    watcher = EpochScores(Written(None), score, np.eye(2, dtype=bool), halves, tmp_path / "w", 0)
     with pytest.raises(ValueError, match="no such id"):
         watcher.record(0, {})
 

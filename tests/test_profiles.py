@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from imetlib.profiles import PROFILE_NAMES, Profile, get_profile, scale_shape
+from imetlib.profiles import LATER_SETTINGS, PROFILE_NAMES, Profile, get_profile, scale_shape
 
 
 def test_fast_needs_nothing_from_outside():
@@ -40,7 +40,7 @@ def test_overrides_replace_and_none_leaves():
     ("overrides", "message"),
     [
         ({"epoch": 3}, "Unknown settings: epoch. Known: .*epochs"),
-        ({"loss": "hinge"}, "`loss` must be one of bce, focal. Received: 'hinge'"),
+        ({"loss": "hinge"}, "`loss` must be one of bce, focal, .*splc. Received: 'hinge'"),
         ({"batch_norm": "off"}, "one of train, frozen"),
         ({"precision": "float16"}, "one of float32, mixed_bfloat16"),
         ({"resize_mode": "fit"}, "one of squash, pad, crop"),
@@ -197,3 +197,10 @@ def test_a_record_names_files_without_their_folders(tmp_path):
 def test_runs_repeat_unless_asked_otherwise(name):
     assert get_profile(name).deterministic
     assert not get_profile(name, deterministic=False).deterministic
+
+
+def test_records_name_settings_that_came_later_only_where_they_differ():
+    plain = get_profile("fast")
+    assert LATER_SETTINGS.keys() <= vars(plain).keys()
+    assert vars(plain).keys() - plain.to_dict().keys() == LATER_SETTINGS.keys()
+    assert get_profile("fast", head="csra").to_dict() == plain.to_dict() | {"head": "csra"}

@@ -18,7 +18,8 @@ ROOMS = ("collection", "models", "decisions", "training", "delivery")
 # What these rooms take from earlier ones are files, tables and scores, so that they open
 # without Keras.
 WITHOUT_KERAS = ("collection", "decisions", "delivery")
-TOP = {"files", "paths", "profiles", "scores", "quiet"}
+LOCALISATION = {"localisation", "localisation_glimpses", "localisation_grids"}
+TOP = {"files", "paths", "profile_checks", "profiles", "scores", "quiet", *LOCALISATION}
 # Run records are, like scores, what the rooms exchange: written by training, compared by delivery.
 EXCHANGED = ("imetlib.delivery.records",)
 # Tables of coordinates and names that the museum is drawn from.

@@ -92,10 +92,10 @@ def committed_table(name, table="comparison"):
     Args:
         name: folder in `results/`.
         table: "comparison", as from `comparison_table`; "rules", the table of a
-            `RuleComparison`; or "steps", as from `score_steps`.
+            `RuleComparison`; "steps", as from `score_steps`; or one of a study of attention.
 
     Returns:
-        DataFrame, with `low` and `high` once more as pairs in the column `interval`.
+        DataFrame; where it has `low` and `high`, also as pairs in the column `interval`.
 
     Raises:
         FileNotFoundError: no such table (see `has_committed_table`), or the package was installed
@@ -107,7 +107,8 @@ def committed_table(name, table="comparison"):
     if not path.is_file():
         raise FileNotFoundError(f"No {path.name} of {name}: it lies in the project's results/")
     found = pd.read_csv(path)
-    found["interval"] = found[["low", "high"]].to_numpy().tolist()
+    if "low" in found:
+        found["interval"] = found[["low", "high"]].to_numpy().tolist()
     return found
 
 

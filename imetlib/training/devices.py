@@ -11,14 +11,25 @@ def set_seed(seed, *, deterministic=False):
 
     Args:
         seed: int >= 0.
-        deterministic: also choose slower operations that repeat exactly (TensorFlow only):
-            same bits on the same machine class with the same number of threads, no more.
+        deterministic: also choose slower operations that repeat exactly: same bits on the
+            same machine class with the same number of threads, no more. torch warns of an
+            operation without such a form; jax has them all on a CPU, and on a GPU where
+            `XLA_FLAGS` says `--xla_gpu_deterministic_ops=true` before it starts.
     """
     keras.utils.set_random_seed(seed)
-    if deterministic and keras.backend.backend() == "tensorflow":
+    if not deterministic:
+        return
+    backend = keras.backend.backend()
+    if backend == "tensorflow":
         import tensorflow as tf
 
         tf.config.experimental.enable_op_determinism()
+    elif backend == "torch":
+        import torch
+
+        # cuBLAS reads it at its first product.
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True, warn_only=True)
 
 
 @contextlib.contextmanager

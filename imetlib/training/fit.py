@@ -11,15 +11,25 @@ import numpy as np
 
 from imetlib.collection.batches import Batches
 from imetlib.collection.geometry import Augmentation, Preprocessing
-from imetlib.models.backbones import build_backbone, check_image_shape
-from imetlib.models.heads import attach_head, freeze, pooled_features, start_head
+from imetlib.models.backbones import check_image_shape
+from imetlib.models.heads import freeze, pooled_features, start_head
+from imetlib.models.multi_attention import training_outputs
 from imetlib.scores import NotFiniteError, Scores
-from imetlib.training.devices import dtype_policy, set_seed
+from imetlib.training.devices import set_seed
+from imetlib.training.losses import LOSSES, CorrectLabels
 from imetlib.training.metrics import EpochScores, split_halves, weights_only, write_history
+from imetlib.training.networks import WEIGHTS_FILE, build_classifier
+from imetlib.training.part_grouping import AlternateGrouping
+from imetlib.training.part_losses import GroupingLoss, SharedTargets
 from imetlib.training.predict import predict_scores, predict_views
 from imetlib.training.ridge import fit_ridge
 
-WEIGHTS_FILE = "best.weights.h5"
+# Multi-attention from scratch: epochs before its channels are grouped, as a share of all; and the
+# batches in which they are looked at.
+WARMUP_SHARE = 0.25
+GROUPED_BATCHES = 64
+# Weight of each part's own loss.
+PART_WEIGHT = 0.1
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,52 +60,6 @@ class TrainedNetwork:
     training_rate: float | None
 
 
-def build_classifier(
-    profile, num_classes, *, class_frequency=None, weights=None, normalisation=None
-):
-    """The network of a profile, uint8 pictures to logits.
-
-    Args:
-        profile: `Profile` with an image shape.
-        num_classes: int.
-        class_frequency: `(num_classes,)` or None, see `attach_head`.
-        weights: overrides the profile's weights; "" for a random start.
-        normalisation: of a network that is loaded afterwards; None: as its weights want.
-
-    Returns:
-        (`keras.Model`, name of the normalisation in use).
-    """
-    weights = profile.weights if weights is None else weights
-    # Convolutions take any size: an open shape, where pictures grow in the course of training.
-    shape = (None, None, 3) if profile.small_epochs else profile.image_shape
-    with dtype_policy(profile.precision):
-        backbone = build_backbone(
-            profile.backbone,
-            shape,
-            weights=weights or None,
-            normalisation=normalisation or profile.normalisation or None,
-        )
-    model = attach_head(
-        backbone, num_classes, dropout=profile.dropout, class_frequency=class_frequency
-    )
-    return model, backbone.normalisation
-
-
-def load_classifier(folder, profile, num_classes, *, normalisation):
-    """The trained network of a run folder.
-
-    Args:
-        folder: `pathlib.Path` of the run.
-        profile, num_classes, normalisation: see `build_classifier`, as the run's record says.
-
-    Returns:
-        `keras.Model`.
-    """
-    model, _ = build_classifier(profile, num_classes, weights="", normalisation=normalisation)
-    model.load_weights(folder / WEIGHTS_FILE)
-    return model
-
-
 def preprocessing_of(profile):
     """`Preprocessing` of a profile: the same for every split."""
     return Preprocessing(profile.image_shape, profile.resize_mode)
@@ -107,7 +71,9 @@ def train_network(profile, data, train_rows, val_rows, folder, *, exclusive=(), 
     Phases: (1) with pretrained weights, fresh BatchNormalization statistics in the layers that
     will learn, then the head in closed form on cached features; (2) `head_epochs` of the head
     on the same features; (3) `epochs` with image augmentation from `trainable_from` on,
-    warm-up and cosine, the first `small_epochs` of them on smaller pictures. Epoch 0 of the
+    warm-up and cosine, the first `small_epochs` of them on smaller pictures. Multi-attention
+    groups its channels before (3), from scratch after a quarter of it, and its grouping layers
+    learn in turn with the rest from then on. Epoch 0 of the
     history is the state after (2). The best epoch is the one with the largest mean per-sample
     F2 on `val_rows` at the full size, the threshold cross-fitted between two halves of them;
     choosing it makes that figure slightly optimistic.
@@ -152,6 +118,7 @@ def train_network(profile, data, train_rows, val_rows, folder, *, exclusive=(), 
         for layer in model.layers:
             if isinstance(layer, keras.layers.BatchNormalization):
                 layer.trainable = False
+    trainable_params = int(sum(np.prod(weight.shape) for weight in model.trainable_weights))
 
     def score(network):
         return predict_scores(
@@ -179,24 +146,38 @@ def train_network(profile, data, train_rows, val_rows, folder, *, exclusive=(), 
         )
 
     halves = split_halves(data.collection, val_rows, seed)
-    watcher = EpochScores(score, y_val, halves, folder / WEIGHTS_FILE, verbose)
-    watcher.set_model(model)
+    watcher = EpochScores(model, score, y_val, halves, folder / WEIGHTS_FILE, verbose)
     batches = batches_from(0)
+    learner, grouping = model, []
+    if profile.attention == "multi" and profile.epochs:
+        learner = training_outputs(model, class_frequency=labels.mean(axis=0))
+        grouping.append(
+            AlternateGrouping(
+                learner,
+                batches_from(0),
+                start_epoch=0 if profile.weights else math.ceil(WARMUP_SHARE * profile.epochs),
+                num_batches=GROUPED_BATCHES,
+                loss=GroupingLoss(distance_weight=0.02, diversity_weight=1.0),
+                seed=seed,
+            )
+        )
     if profile.weights:
         _start_pretrained(model, profile, data, train_rows, labels, batches, seed, verbose)
     watcher.record(0, {"loss": math.nan})
     if profile.epochs:
-        compile_model(
-            model, profile, math.ceil(len(batches) * profile.epochs / profile.accumulation)
+        loss = compile_model(
+            learner, profile, math.ceil(len(batches) * profile.epochs / profile.accumulation)
         )
         callbacks = [keras.callbacks.TerminateOnNaN()]
+        if profile.loss == "splc":
+            callbacks.append(CorrectLabels(loss))
         if profile.ema:
             callbacks.append(keras.callbacks.SwapEMAWeights(swap_on_epoch=True))
-        callbacks.append(watcher)
+        callbacks += [*grouping, watcher]
         stages = [0, min(profile.small_epochs, profile.epochs), profile.epochs]
         for first, last in itertools.pairwise(stages):
-            if first < last and not model.stop_training:
-                model.fit(
+            if first < last and not learner.stop_training:
+                learner.fit(
                     batches_from(first),
                     initial_epoch=first,
                     epochs=last,
@@ -216,7 +197,7 @@ def train_network(profile, data, train_rows, val_rows, folder, *, exclusive=(), 
         watcher.history,
         watcher.best["epoch"],
         watcher.best_scores,
-        int(sum(np.prod(weight.shape) for weight in model.trainable_weights)),
+        trainable_params,
         normalisation,
         time.perf_counter() - start,
         _input_rate(batches_from(profile.epochs)),
@@ -238,7 +219,7 @@ def augmentation_of(profile):
 
 
 def compile_model(model, profile, updates):
-    """AdamW with warm-up and cosine over a number of updates, and the profile's loss."""
+    """AdamW with warm-up and cosine over a number of updates; returns the profile's loss."""
     warmup = max(1, round(updates * profile.warmup_fraction))
     schedule = keras.optimizers.schedules.CosineDecay(
         initial_learning_rate=0.01 * profile.learning_rate,
@@ -255,11 +236,11 @@ def compile_model(model, profile, updates):
         gradient_accumulation_steps=profile.accumulation if profile.accumulation > 1 else None,
     )
     optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
-    if profile.loss == "focal":
-        loss = keras.losses.BinaryFocalCrossentropy(gamma=2.0, from_logits=True)
-    else:
-        loss = keras.losses.BinaryCrossentropy(from_logits=True)
-    model.compile(optimizer=optimizer, loss=loss)
+    loss = LOSSES[profile.loss]()
+    # Multi-attention has several logits an attribute while it learns.
+    several = len(model.output.shape) == 3
+    model.compile(optimizer=optimizer, loss=SharedTargets(loss, PART_WEIGHT) if several else loss)
+    return loss
 
 
 def adapt_statistics(model, batches, steps=40):
@@ -280,9 +261,14 @@ def adapt_statistics(model, batches, steps=40):
 
 
 def _start_pretrained(model, profile, data, train_rows, labels, batches, seed, verbose):
-    """Phases 1 and 2: statistics, head in closed form, head on cached features."""
+    """Phases 1 and 2: statistics, head in closed form, head on cached features.
+
+    The head of a network without pooled features keeps its random start.
+    """
     if profile.epochs and profile.batch_norm == "train":
         adapt_statistics(model, batches)
+    if not any(layer.name == "pooled" for layer in model.layers):
+        return
     specimens = data.collection.specimens
     groups = None if specimens is None else specimens[train_rows]
     views = predict_views(

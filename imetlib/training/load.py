@@ -15,7 +15,8 @@ from imetlib.models.backbones import find_weights
 from imetlib.scores import Scores, load_class_names, mean_scores
 from imetlib.training.closed_form import apply_head, load_head
 from imetlib.training.features import build_extractor, start_of
-from imetlib.training.fit import load_classifier, preprocessing_of
+from imetlib.training.fit import preprocessing_of
+from imetlib.training.networks import load_classifier
 from imetlib.training.predict import predict_views
 from imetlib.training.run_files import profile_of
 

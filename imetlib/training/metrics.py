@@ -18,16 +18,18 @@ class EpochScores(keras.callbacks.Callback):
     """Mean per-sample F2 on the validation rows after every epoch; keeps the best weights.
 
     Args:
-        score: function from the model to the `Scores` of the validation rows.
+        network: `keras.Model` that answers; what learns may have further outputs.
+        score: function from the network to the `Scores` of the validation rows.
         y_true: `(num_samples, num_classes)` bool.
         halves: `(num_samples,)` 0 or 1; each half is decided with the other's threshold.
         weights_path: where the best weights go, replaced whole.
         verbose: 1 or 2 prints one line an epoch.
     """
 
-    def __init__(self, score, y_true, halves, weights_path, verbose):
+    def __init__(self, network, score, y_true, halves, weights_path, verbose):
         super().__init__()
-        self.score, self.y_true, self.halves = score, y_true, halves
+        self.network, self.score = network, score
+        self.y_true, self.halves = y_true, halves
         self.weights_path, self.verbose = Path(weights_path), verbose
         self.history, self.timing, self.best, self.best_scores = [], [], None, None
         self._start = time.perf_counter()
@@ -42,7 +44,7 @@ class EpochScores(keras.callbacks.Callback):
         """Score the model as it is and append a row to the history."""
         train_seconds = time.perf_counter() - self._start
         try:
-            scores = self.score(self.model)
+            scores = self.score(self.network)
         except NotFiniteError:  # never the best epoch
             scores = None
         row = {
@@ -61,7 +63,7 @@ class EpochScores(keras.callbacks.Callback):
             if self.best is None or row["val_f2"] > self.best["val_f2"]:
                 self.best, self.best_scores = row, scores
                 with replacing(self.weights_path) as temporary:
-                    weights_only(self.model).save_weights(temporary)
+                    weights_only(self.network).save_weights(temporary)
         self.history.append(row)
         seconds = time.perf_counter() - self._start
         self.timing.append({"epoch": epoch, "train_seconds": train_seconds, "seconds": seconds})

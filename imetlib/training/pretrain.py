@@ -20,7 +20,8 @@ from imetlib.collection.tables import read_collection
 from imetlib.files import replacing
 from imetlib.paths import runs_folder
 from imetlib.training.devices import set_seed
-from imetlib.training.fit import augmentation_of, build_classifier, compile_model, preprocessing_of
+from imetlib.training.fit import augmentation_of, compile_model, preprocessing_of
+from imetlib.training.networks import build_classifier
 
 MUSEUM_SEED = 1
 EPOCHS = 6
@@ -40,7 +41,7 @@ def starting_weights(profile, out=""):
     """
     if profile.name != "fast":
         return profile.weights
-    plain = replace(profile, weights="", epochs=EPOCHS, small_epochs=0)
+    plain = replace(profile, weights="", epochs=EPOCHS, small_epochs=0, head="mean_max")
     settings = json.dumps([plain.to_dict(), MUSEUM_SEED, TAGS_STEP, DRAWING_VERSION])
     key = hashlib.sha256(settings.encode()).hexdigest()[:8]
     path = runs_folder(out) / f"{profile.backbone}-museum-{key}.weights.h5"

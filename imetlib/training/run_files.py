@@ -7,7 +7,7 @@ from imetlib.collection.folds import hash_folds
 from imetlib.delivery.records import new_record, read_record, write_record
 from imetlib.files import replacing
 from imetlib.paths import search_weights
-from imetlib.profiles import get_profile
+from imetlib.profiles import LATER_SETTINGS, get_profile
 from imetlib.training.devices import describe_devices
 from imetlib.training.features import start_of
 
@@ -52,7 +52,7 @@ def read_same_run(folder, identity):
     if "settings" in changed:
         old, new = before.get("settings", {}), identity["settings"]
         changed.remove("settings")
-        changed += [key for key in new if old.get(key) != new[key]]
+        changed += [key for key in {**new, **old} if old.get(key) != new.get(key)]
     if changed:
         raise ValueError(
             f"{folder} holds a run of other settings ({', '.join(changed)}). Give another run "
@@ -119,7 +119,7 @@ def profile_of(settings, folder):
     Raises:
         ValueError: an unknown setting or value.
     """
-    values = dict(settings)
+    values = LATER_SETTINGS | settings
     values["image_shape"] = tuple(values["image_shape"])
     folder = Path(folder).resolve()
     for key in ("weights", "backbone"):

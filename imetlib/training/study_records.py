@@ -1,0 +1,127 @@
+"""What is committed of studies of attention: the tables and records in `results/`.
+
+    python -m imetlib.training.study_records residual results/museum --seeds 3
+    python -m imetlib.training.study_records residual results/pomological --profile full \\
+        --collection DIR --epochs 3 --height 192 --width 128
+
+All networks of a study are trained for as many epochs on the same rows. A study that was ended
+goes on where it stopped.
+"""
+
+import argparse
+from pathlib import Path
+
+import pandas as pd
+
+from imetlib.collection.motifs import MOTIFS_FILE
+from imetlib.collection.prepared import prepare_collection
+from imetlib.delivery.records import FILE_NAME, read_record, write_record
+from imetlib.files import replacing
+from imetlib.profiles import get_profile, parameters_as_overrides
+from imetlib.training.attention_study import (
+    MUSEUM,
+    STUDY_FOLDER,
+    localise_study,
+    run_name,
+    score_ablations,
+    study_table,
+    train_variants,
+    variants_of,
+)
+
+# A museum in which a small network learns to tell motifs apart, at a size at which it sees them.
+STUDY = {
+    "museum_size": 4000,
+    "museum_side": 96,
+    "image_shape": (64, 64, 3),
+    "epochs": 16,
+    "learning_rate": 2e-3,
+}
+
+
+def run_study(data, attention, target, *, seeds=(0,), verbose=0):
+    """Train and measure the networks of a study, and write what is committed of it.
+
+    Args:
+        data: `PreparedCollection`.
+        attention: "residual", "multi" or "recurrent".
+        target: folder; gets `<attention>.csv` (scores), `<attention>-ablations.csv` (F2 without
+            the attention), of a drawn museum `<attention>-looks.csv` (localisation), and a record
+            for each network and seed, `attention/<network>-seed<k>/record.json`.
+        seeds: ints.
+        verbose: see `imetlib.training.fit.train_network`.
+
+    Returns:
+        `pandas.DataFrame` of the scores, see `study_table`.
+    """
+    variants = variants_of(attention, data.profile)
+    folder = data.workspace / STUDY_FOLDER
+    train_variants(data, variants, folder, seeds=seeds, verbose=verbose)
+    tables = {
+        attention: study_table(data, variants, folder, seeds),
+        f"{attention}-ablations": ablation_table(data, variants, folder, seeds),
+    }
+    if (data.collection.root / MOTIFS_FILE).is_file():
+        tables[f"{attention}-looks"] = localise_study(data, variants, folder, seeds)
+    target = Path(target)
+    for name in variants:
+        for seed in seeds:
+            place = target / STUDY_FOLDER / run_name(name, seed)
+            place.mkdir(parents=True, exist_ok=True)
+            (place / FILE_NAME).unlink(missing_ok=True)
+            write_record(place, read_record(folder / run_name(name, seed)))
+    for name, table in tables.items():
+        if len(table):
+            with replacing(target / f"{name}.csv") as path:
+                table.round(4).to_csv(path, index=False)
+    return tables[attention]
+
+
+def ablation_table(data, variants, folder, seeds):
+    """F2 of each network and of its ablated forms.
+
+    Args:
+        data, variants, folder, seeds: of `train_variants`.
+
+    Returns:
+        `pandas.DataFrame`: "network", "seed", "form", "score"; networks without a form but "as
+        trained" are left out.
+    """
+    rows = []
+    for name in variants:
+        for seed in seeds:
+            scores = score_ablations(data, folder / run_name(name, seed))
+            if len(scores) > 1:
+                rows += [
+                    {"network": name, "seed": seed, "form": form, "score": score}
+                    for form, score in scores.items()
+                ]
+    return pd.DataFrame(rows, columns=["network", "seed", "form", "score"])
+
+
+def main():
+    """Run a study from the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("attention", choices=tuple(MUSEUM))
+    parser.add_argument("target", help="folder of the tables, for example results/museum")
+    parser.add_argument("--seeds", type=int, default=1, help="number of seeds, from 0 on")
+    parser.add_argument("--out", default="", help="folder for runs")
+    parser.add_argument("--profile", default="fast", help='"fast": a drawn museum; "full"')
+    parser.add_argument("--collection", default="", help='collection folder for "full"')
+    for name in ("epochs", "height", "width"):
+        parser.add_argument(f"--{name}", type=int, default=-1 if name == "epochs" else 0)
+    given = parser.parse_args()
+    settings = parameters_as_overrides(given.epochs, given.height, given.width, "")
+    own = STUDY if given.profile == "fast" else {}
+    settings = {**own, **{key: value for key, value in settings.items() if value is not None}}
+    profile = get_profile(given.profile, **settings)
+    data = prepare_collection(profile, given.collection, given.out, progress=True)
+    seeds = range(given.seeds)
+    table = run_study(data, given.attention, given.target, seeds=seeds, verbose=2)
+    print(table.round(4).to_string(index=False))
+
+
+if __name__ == "__main__":
+    main()
