@@ -3,13 +3,15 @@
 #   make demo TF=tf-gpu          TensorFlow with CUDA (default: the CPU build, or `tf` off Linux x86-64)
 #   make demo PYTHON=python3.12  the Python to build the environment from (3.11, 3.12 or 3.13)
 #   make test VENV=/tmp/venv     another environment folder
+#   make test-backends BACKENDS=jax
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lab notebooks bench bench-decisions clean FORCE
+.PHONY: help demo test test-backends check lab notebooks bench bench-decisions bench-attention clean FORCE
 
 VENV ?= .venv
 PYTHON ?= python3.13 python3.12 python3.11 python3
 TF ?= $(if $(filter Linux-x86_64,$(shell uname -s)-$(shell uname -m)),tf-cpu,tf)
+BACKENDS ?= tensorflow jax torch
 FREE_GB ?= $(if $(filter tf-gpu,$(TF)),10,4)
 
 PY := "$(VENV)/bin/python"
@@ -37,6 +39,20 @@ test: $(INSTALLED)  ## ruff, pytest (unit, contract, doctest), every notebook un
 	if [ -n "$$failed" ]; then printf '\nFailed: %s\n' "$${failed#, }"; exit 1; fi; \
 	printf '\nAll passed.\n'
 
+test-backends: $(INSTALLED)  ## tests of models/ and training/ on tensorflow, jax and torch
+	@if ! $(PY) -c 'import jax, torch' 2>/dev/null; then \
+		echo "Adding jax and torch to $(VENV)."; \
+		$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[backends]'; \
+	fi
+	@failed=; \
+	for backend in $(BACKENDS); do \
+		printf '\n== pytest on %s\n' "$$backend"; \
+		KERAS_BACKEND=$$backend $(PY) -m pytest -q -rs -m 'keras and not slow and not gpu' \
+			|| failed="$$failed, $$backend"; \
+	done; \
+	if [ -n "$$failed" ]; then printf '\nFailed: %s\n' "$${failed#, }"; exit 1; fi; \
+	printf '\nAll passed.\n'
+
 check: test  ## what a merge needs: test, then mypy
 	@$(PY) -c 'import mypy' 2>/dev/null || $(PY) -m pip install --quiet -c constraints.txt mypy
 	$(PY) -m mypy
@@ -52,6 +68,9 @@ bench: $(INSTALLED)  ## pictures per second of the pipeline and one training ste
 
 bench-decisions: $(INSTALLED)  ## searches, expected sets, neighbours at the size of iMet 2019, as ratios; needs 4 GB of memory
 	@$(PY) -m benchmarks.decisions
+
+bench-attention: $(INSTALLED)  ## building Attention-56, and its training step against ResNet-50, as a ratio
+	@$(PY) -m benchmarks.attention
 
 clean:  ## remove the environment made here, demo/ and caches; data/ and runs/ stay
 	@if [ -e "$(OURS)" ]; then echo 'rm -rf "$(VENV)"'; rm -rf "$(VENV)"; fi

@@ -30,7 +30,8 @@ from imetlib.delivery.records import environment
 from imetlib.profiles import get_profile
 from imetlib.quiet import keras
 from imetlib.training.devices import describe_devices, set_seed
-from imetlib.training.fit import build_classifier, compile_model, preprocessing_of
+from imetlib.training.fit import compile_model, preprocessing_of
+from imetlib.training.networks import build_classifier
 
 MUSEUM_PICTURES = 400
 BATCH_SIZE = 32

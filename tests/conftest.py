@@ -1,10 +1,46 @@
-"""What many tests share: a small drawn museum, and the same museum ready for training."""
+"""What many tests share: a small drawn museum, the same museum ready for training, a marker."""
 
+import ast
+import functools
 import os
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+
+# Who imports one of these runs on Keras's backend.
+ON_A_BACKEND = ("keras", "imetlib.models", "imetlib.training", "imetlib.quiet")
+
+
+def pytest_collection_modifyitems(items):
+    """Mark every test and doctest that runs on Keras's backend: `make test-backends` takes them."""
+    for item in items:
+        if runs_on_a_backend(item.path):
+            item.add_marker("keras")
+
+
+@functools.cache
+def runs_on_a_backend(path):
+    """Whether a module stands in `models/` or `training/`, or imports them or Keras anywhere."""
+    if path.parent.name in ("models", "training"):
+        return True
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return any(f"{name}.".startswith(f"{known}.") for name in names for known in ON_A_BACKEND)
+
+
+@pytest.fixture(autouse=True)
+def no_determinism_left():
+    """TensorFlow keeps to repeatable operations once it was told to, and refuses XLA then."""
+    if "tensorflow" in sys.modules:
+        from tensorflow.python.framework.config import disable_op_determinism
+
+        disable_op_determinism()
 
 
 @pytest.fixture(scope="session")

@@ -22,11 +22,13 @@ TARGETS = (
     "help",
     "demo",
     "test",
+    "test-backends",
     "check",
     "lab",
     "notebooks",
     "bench",
     "bench-decisions",
+    "bench-attention",
     "clean",
 )
 
@@ -94,7 +96,8 @@ def test_supported_pythons():
 def test_tensorflow_is_an_extra_only():
     names = {canonicalize_name(requirement.name) for requirement in base_dependencies()}
     assert not [name for name in names if name.startswith(("tensorflow", "torch", "jax"))]
-    assert {"tf", "tf-cpu", "tf-gpu", "notebooks", "search", "test", "dev"} <= set(EXTRAS)
+    known = {"tf", "tf-cpu", "tf-gpu", "notebooks", "search", "backends", "test", "dev"}
+    assert known <= set(EXTRAS)
     assert Requirement(EXTRAS["tf-gpu"][0]).extras == {"and-cuda"}
 
 
@@ -118,10 +121,21 @@ def test_kaggle_version_is_accepted(requirement):
     assert version in requirement.specifier
 
 
-def test_kaggle_tensorflow_is_accepted():
+@pytest.mark.parametrize(("name", "extra"), [("tensorflow", "tf"), ("jax", "backends")])
+def test_kaggle_backend_is_accepted(name, extra):
     pins = {pin.name: pin for pin in requirements(ROOT / "tests/kaggle_pins.txt")}
-    (version,) = [pin.version for pin in pins["tensorflow"].specifier]
-    assert version in Requirement(EXTRAS["tf"][0]).specifier
+    (version,) = [pin.version for pin in pins[name].specifier]
+    (requirement,) = [
+        requirement for requirement in map(Requirement, EXTRAS[extra]) if requirement.name == name
+    ]
+    assert version in requirement.specifier
+
+
+def test_the_other_backends_are_no_part_of_the_normal_environment():
+    assert [Requirement(text).name for text in EXTRAS["backends"]] == ["jax", "torch"]
+    for extra in ("tf", "tf-cpu", "tf-gpu", "notebooks", "test"):
+        names = {Requirement(text).name for text in EXTRAS[extra]}
+        assert not names & {"jax", "torch"}
 
 
 # constraints.txt --------------------------------------------------------------------------------
@@ -201,6 +215,14 @@ def test_help_lists_every_target():
 @needs_make
 def test_tensorflow_extra_can_be_chosen():
     assert ".[tf-gpu,notebooks,test]" in make("-n", "demo", "TF=tf-gpu", "VENV=not/there").stdout
+
+
+@needs_make
+def test_the_other_backends_are_installed_where_they_are_tested_only():
+    assert "backends" not in make("-n", "test", "VENV=not/there").stdout
+    plan = make("-n", "test-backends", "VENV=not/there").stdout
+    assert "-c constraints.txt -e '.[backends]'" in plan
+    assert "for backend in tensorflow jax torch;" in plan
 
 
 @needs_make

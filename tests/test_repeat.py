@@ -9,16 +9,17 @@ import keras
 import numpy as np
 import pytest
 
+from imetlib import profiles
 from imetlib.collection.prepared import with_settings
 from imetlib.delivery.records import read_record
 from imetlib.models.backbones import build_backbone
-from imetlib.profiles import get_profile
+from imetlib.profiles import LATER_SETTINGS, get_profile
 from imetlib.scores import load_scores
 from imetlib.training import repeat, runs
 from imetlib.training.load import load_run
 from imetlib.training.members import Member, train_members
 from imetlib.training.repeat import repeat_run
-from imetlib.training.run_files import metrics_of, profile_of
+from imetlib.training.run_files import metrics_of, profile_of, read_same_run
 
 
 @pytest.fixture(scope="module")
@@ -281,6 +282,26 @@ def test_settings_of_a_record_are_a_profile_again(prepared, single):
     assert profile_of(settings, single) == expected
     with pytest.raises(ValueError, match="Unknown settings: colour"):
         profile_of(settings | {"colour": "blue"}, single)
+
+
+def test_a_setting_that_came_later_is_part_of_a_run_only_where_it_differs(single, tmp_path):
+    identity = read_record(single)["identity"]
+    assert not LATER_SETTINGS.keys() & identity["settings"].keys()
+    assert read_same_run(single, identity) == read_record(single)
+    other = identity | {"settings": identity["settings"] | {"head": "csra"}}
+    with pytest.raises(ValueError, match=r"a run of other settings \(head\)"):
+        read_same_run(single, other)
+    path = altered(single, tmp_path, identity=other)
+    with pytest.raises(ValueError, match=r"a run of other settings \(head\)"):
+        read_same_run(path.parent, identity)
+
+
+def test_an_old_record_keeps_the_value_of_its_days(single, monkeypatch):
+    """Also where the profile of its name has another one by now."""
+    fast = dataclasses.replace(get_profile("fast"), head="csra")
+    monkeypatch.setitem(profiles._PROFILES, "fast", fast)
+    assert get_profile("fast").head == "csra"
+    assert profile_of(read_record(single)["parameters"], single).head == "mean_max"
 
 
 @pytest.mark.parametrize("place", [".", "fold2", "..", "../.."])

@@ -3,6 +3,8 @@
 import csv
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 
 from imetlib.delivery import results
@@ -195,3 +197,34 @@ def test_committed_comparison_stands_the_audit_and_its_commands_can_be_run():
     table = committed_table(RESULTS.name).set_index("run")
     for run, interval in table["interval"].items():
         assert interval == pytest.approx(records[run]["interval"], abs=5e-5)
+
+
+STUDIES = sorted(
+    path
+    for name in ("residual", "multi", "recurrent")
+    for path in (Path(__file__).parents[1] / "results").glob(f"*/{name}.csv")
+)
+
+
+@pytest.mark.parametrize("path", STUDIES, ids=lambda path: f"{path.parent.name}-{path.stem}")
+def test_a_committed_study_says_what_its_records_say(path):
+    """One row a network and seed, on the same rows and epochs, with the record's own figures."""
+    table = pd.read_csv(path)
+    records = [
+        read_record(path.parent / "attention" / f"{name.replace(' ', '-')}-seed{seed}")
+        for name, seed in zip(table["network"], table["seed"], strict=True)
+    ]
+    assert len(table) == len(table.drop_duplicates(["network", "seed"]))
+    for record, (_, row) in zip(records, table.iterrows(), strict=True):
+        assert row["score"] == pytest.approx(record["score"], abs=1e-4)
+        assert row["constant_score"] == pytest.approx(record["constant_score"], abs=1e-4)
+        assert (row["num_params"], row["macs"]) == (record["num_params"], record["macs"])
+        assert row["seed"] == record["seed"]
+    for key in ("folds_sha256", "collection_sha256", "split", "num_samples", "image_shape"):
+        assert len({str(record[key]) for record in records}) == 1
+    assert len({record["parameters"]["epochs"] for record in records}) == 1
+    reference = table[table["network"] == table["network"].iloc[0]].set_index("seed")["score"]
+    gains = table["score"] - table["seed"].map(reference)
+    np.testing.assert_allclose(table["difference"], gains, atol=2e-4)
+    assert (table["low"] <= table["difference"]).all()
+    assert (table["difference"] <= table["high"]).all()

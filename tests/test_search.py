@@ -172,8 +172,9 @@ def test_missing_optuna_is_explained(prepared, tmp_path, monkeypatch):
 # Hours ------------------------------------------------------------------------------------------
 
 
-def test_hours_too_small_for_an_epoch_or_a_trial(prepared, tmp_path, training):
+def test_hours_too_small_for_an_epoch_or_a_trial(prepared, tmp_path, training, monkeypatch):
     fake = training()
+    monkeypatch.setattr(search.time, "perf_counter", lambda: 0.0)
     with pytest.raises(ValueError, match=r"\(5 s left\) is too small for one epoch.*about 10 s"):
         search_settings(prepared, tmp_path / "s", 5 / 3600, space=SMALL)
     longer = with_settings(prepared, epochs=4)
