@@ -11,6 +11,8 @@ import pytest
 
 from imetlib.models.backbones import build_backbone
 from imetlib.models.heads import attach_head
+from imetlib.profiles import get_profile
+from imetlib.training.networks import build_classifier
 
 OWN = keras.config.backend()
 OTHERS = sorted({"tensorflow", "jax", "torch"} - {OWN})
@@ -21,8 +23,44 @@ def plain_classifier():
     return attach_head(backbone, 5, class_frequency=np.full(5, 0.2))
 
 
+def residual_attention():
+    backbone = build_backbone("residual_attention_small", (32, 32, 3))
+    return attach_head(backbone, 5, class_frequency=np.full(5, 0.2))
+
+
+def with_attention(attention, **settings):
+    profile = get_profile(
+        "fast",
+        image_shape=(32, 32, 3),
+        backbone="small_convnet_16",
+        attention=attention,
+        attention_stride=4,
+        plain_head=False,
+        **settings,
+    )
+    return build_classifier(profile, 5, class_frequency=np.full(5, 0.2))[0]
+
+
+def module_on_a_backbone():
+    return with_attention("residual")
+
+
+def multi_attention():
+    return with_attention("multi")
+
+
+def recurrent_attention():
+    return with_attention("recurrent", num_glimpses=3)
+
+
 # What is compared: functions that build a small model from uint8 pictures (batch, 32, 32, 3).
-MODELS = [plain_classifier]
+MODELS = [
+    plain_classifier,
+    residual_attention,
+    module_on_a_backbone,
+    multi_attention,
+    recurrent_attention,
+]
 
 # The layers of every module of `models/` have to be known before a file is opened.
 PREDICT = """
