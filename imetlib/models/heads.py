@@ -1,11 +1,10 @@
 """Multi-label heads on a feature map."""
 
 import keras
-import numpy as np
 
 from imetlib.models.backbone_table import BACKBONES
 from imetlib.models.class_residual_attention import class_residual_attention_logits
-from imetlib.models.log_odds import log_odds_initializer
+from imetlib.models.log_odds import scaled_logits
 from imetlib.models.ml_decoder import ml_decoder_logits
 
 # Linear in the pooled map: these have a layer "pooled" and can start in closed form.
@@ -176,18 +175,14 @@ def pool_layers(backbone, names, grid_names=()):
 def _pooled_logits(features, num_classes, head, dropout, class_frequency):
     parts = _pool(features, "pooled", ("mean", "max") if head == "mean_max" else (head,))
     pooled = keras.layers.Concatenate(name="pooled", dtype="float32")(parts)
-    # A step of Adam moves each logit by up to learning_rate * sum |features|: without the
-    # scale, thousands of pooled features throw a started head away in its first steps.
-    scale = 1.0 / np.sqrt(pooled.shape[-1])
-    x = keras.layers.Rescaling(scale, name="head_scale", dtype="float32")(pooled)
-    x = keras.layers.Dropout(dropout, name="head_dropout", dtype="float32")(x)
-    # float32 also under a mixed policy: the logits of rare attributes lie around -9.
-    return keras.layers.Dense(
+    return scaled_logits(
+        pooled,
         num_classes,
-        name="logits",
-        dtype="float32",
-        bias_initializer=log_odds_initializer(class_frequency, num_classes),
-    )(x)
+        name="head",
+        logits_name="logits",
+        dropout=dropout,
+        class_frequency=class_frequency,
+    )
 
 
 _POOLINGS = {

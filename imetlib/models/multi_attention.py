@@ -7,7 +7,7 @@ Image Recognition", ICCV 2017.
 import keras
 from keras import ops
 
-from imetlib.models.heads import log_odds_initializer
+from imetlib.models.log_odds import log_odds_initializer, scaled_logits
 from imetlib.models.part_attention import PartPooling, part_masks
 
 
@@ -52,7 +52,7 @@ def multi_attention_logits(
             of the backbone makes this a classifier of its own.
         dropout: float in [0, 1), before the last layer.
         kernel_initializer: of the last layer.
-        class_frequency: `(num_classes,)` or None, see `heads.log_odds_initializer`.
+        class_frequency: `(num_classes,)` or None, see `log_odds.log_odds_initializer`.
         name: str, how all layer names begin.
 
     Returns:
@@ -77,16 +77,14 @@ def multi_attention_logits(
     if whole is not None:
         mean = keras.layers.GlobalAveragePooling2D(name=f"{name}_whole", dtype="float32")(whole)
         x = keras.layers.Concatenate(name=f"{name}_and_whole", dtype="float32")([x, mean])
-    # Steps of Adam move a logit by the sum of its features: see `heads.attach_head`.
-    x = keras.layers.Rescaling(x.shape[-1] ** -0.5, name=f"{name}_scale", dtype="float32")(x)
-    x = keras.layers.Dropout(dropout, name=f"{name}_dropout", dtype="float32")(x)
-    return keras.layers.Dense(
+    return scaled_logits(
+        x,
         num_classes,
+        name=name,
+        dropout=dropout,
         kernel_initializer=kernel_initializer,
-        bias_initializer=log_odds_initializer(class_frequency, num_classes),
-        name=f"{name}_logits",
-        dtype="float32",
-    )(x)
+        class_frequency=class_frequency,
+    )
 
 
 def training_outputs(model, *, class_frequency=None, name="parts"):
@@ -98,7 +96,7 @@ def training_outputs(model, *, class_frequency=None, name="parts"):
 
     Args:
         model: `keras.Model` to logits with `multi_attention_logits` in it.
-        class_frequency: `(num_classes,)` or None, see `heads.log_odds_initializer`.
+        class_frequency: `(num_classes,)` or None, see `log_odds.log_odds_initializer`.
         name: str, that of `multi_attention_logits`.
 
     Returns:

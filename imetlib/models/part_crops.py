@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from imetlib.models.heads import log_odds_initializer
+from imetlib.models.log_odds import scaled_logits
 
 
 def PartCropNetwork(
@@ -37,7 +37,7 @@ def PartCropNetwork(
         crop_size: int, side of a crop in pixels after resizing; 224 in the release.
         half_side: see `PartCrops`; 64 / 448 for birds, 48 / 448 for cars and aircraft.
         dropout: float in [0, 1), before the last layer.
-        class_frequency: `(num_classes,)` or None, see `heads.log_odds_initializer`.
+        class_frequency: `(num_classes,)` or None, see `log_odds.log_odds_initializer`.
         name: str, that of `multi_attention_logits`.
 
     Returns:
@@ -72,14 +72,14 @@ def PartCropNetwork(
         for index, backbone in enumerate(crop_backbones)
     ]
     x = keras.layers.Concatenate(name=f"{name}_streams", dtype="float32")(streams)
-    x = keras.layers.Rescaling(x.shape[-1] ** -0.5, name="head_scale", dtype="float32")(x)
-    x = keras.layers.Dropout(dropout, name="head_dropout", dtype="float32")(x)
-    logits = keras.layers.Dense(
+    logits = scaled_logits(
+        x,
         num_classes,
-        bias_initializer=log_odds_initializer(class_frequency, num_classes),
-        name="logits",
-        dtype="float32",
-    )(x)
+        name="head",
+        logits_name="logits",
+        dropout=dropout,
+        class_frequency=class_frequency,
+    )
     return keras.Model(images, logits, name=f"{model.name}_{name}")
 
 

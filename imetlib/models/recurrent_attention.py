@@ -5,7 +5,7 @@ import math
 import keras
 import numpy as np
 
-from imetlib.models.heads import log_odds_initializer
+from imetlib.models.log_odds import log_odds_initializer
 from imetlib.models.spatial_transformer import SpatialTransformer
 
 WHOLE_MAP = (1.0, 1.0, 0.0, 0.0)

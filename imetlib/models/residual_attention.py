@@ -13,6 +13,7 @@ Reference:
 import keras
 
 from imetlib.models.attention_module import attention_module, bn_relu, conv, residual_unit
+from imetlib.models.log_odds import scaled_logits
 
 
 def ResidualAttention56(
@@ -201,7 +202,7 @@ def residual_attention_logits(
         num_pools: int >= 1, poolings of the mask. None: so many that the shorter side of the
             mask's smallest map is at most 7, as in the paper; one for maps of open sides.
         kernel_initializer: of the dense layer; "zeros" starts at the bias.
-        class_frequency: `(num_classes,)` or None, see `heads.log_odds_initializer`.
+        class_frequency: `(num_classes,)` or None, see `log_odds.log_odds_initializer`.
         name: start of all layer names.
         **module_options: of `attention_module`, as in `ResidualAttention56`.
 
@@ -211,9 +212,6 @@ def residual_attention_logits(
     Raises:
         ValueError: see `attention_module`, or frequencies of another length.
     """
-    # Here, as `heads` imports the table of backbones, which has the networks of this module.
-    from imetlib.models.heads import log_odds_initializer
-
     if len(features.shape) != 4:
         raise ValueError(
             "`features` must be a map (batch, height, width, channels). "
@@ -234,16 +232,13 @@ def residual_attention_logits(
     mean = keras.layers.GlobalAveragePooling2D(name=f"{name}_mean", dtype="float32")(x)
     largest = keras.layers.GlobalMaxPooling2D(name=f"{name}_max", dtype="float32")(x)
     x = keras.layers.Concatenate(name=f"{name}_pooled", dtype="float32")([mean, largest])
-    # As in `heads.attach_head`: a step of Adam must not depend on how many features there are.
-    scale = x.shape[-1] ** -0.5
-    x = keras.layers.Rescaling(scale, name=f"{name}_scale", dtype="float32")(x)
-    return keras.layers.Dense(
+    return scaled_logits(
+        x,
         num_classes,
-        name=f"{name}_logits",
-        dtype="float32",
+        name=name,
         kernel_initializer=kernel_initializer,
-        bias_initializer=log_odds_initializer(class_frequency, num_classes),
-    )(x)
+        class_frequency=class_frequency,
+    )
 
 
 def mask_names(model):
