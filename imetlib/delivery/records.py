@@ -119,6 +119,14 @@ def write_record(folder: str | Path, record: Mapping[str, Any]) -> Path:
     return path
 
 
+def replace_record(folder: str | Path, record: Mapping[str, Any]) -> Path:
+    """As `write_record`, into a folder that is made where missing, over any record in it."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / FILE_NAME).unlink(missing_ok=True)
+    return write_record(folder, record)
+
+
 def read_record(path: str | Path) -> dict[str, Any]:
     """Reads a record from its file or its run folder.
 

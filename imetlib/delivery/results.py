@@ -13,7 +13,7 @@ from pathlib import Path
 
 from imetlib.decisions.saved_rules import RULE_FILE
 from imetlib.delivery.audit import audit_comparison, refuse
-from imetlib.delivery.records import FILE_NAME, compare_records, read_record, write_record
+from imetlib.delivery.records import FILE_NAME, compare_records, read_record, replace_record
 from imetlib.files import replacing
 
 _COLUMNS = (
@@ -44,10 +44,7 @@ def publish_results(runs, target):
     table = comparison_table(compared, target / "comparison")
     for folder, records in (("comparison", compared), ("submission", [blend, *members])):
         for record in records:
-            place = target / folder / record["run"]
-            place.mkdir(parents=True, exist_ok=True)
-            (place / FILE_NAME).unlink(missing_ok=True)
-            write_record(place, record)
+            replace_record(target / folder / record["run"], record)
     with replacing(target / "comparison.csv") as path:
         table.round(4).to_csv(path, index=False, quoting=csv.QUOTE_MINIMAL)
     copies = {"submission/submission.csv": "submission.csv"}

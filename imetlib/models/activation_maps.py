@@ -77,12 +77,27 @@ def layer_outputs(model, names, images, *, batch_size=64):
         >>> layer_outputs(model, ["halves"], np.full((2, 4, 4, 3), 3, "uint8"))["halves"].shape
         (2, 4, 4, 3)
     """
-    part = keras.Model(model.input, {name: model.get_layer(name).output for name in names})
+    tensors = {name: model.get_layer(name).output for name in names}
+    return tensor_values(model, tensors, images, batch_size=batch_size)
+
+
+def tensor_values(model, tensors, images, *, batch_size=64):
+    """What tensors inside a model are for pictures, in one pass.
+
+    Args:
+        model: `keras.Model`.
+        tensors: dict of name to `keras.KerasTensor` computed from the model's input.
+        images, batch_size: see `layer_outputs`.
+
+    Returns:
+        dict of name to array `(num_pictures, ...)`.
+    """
+    part = keras.Model(model.input, tensors)
     batches = [
         part.predict_on_batch(images[start : start + batch_size])
         for start in range(0, len(images), batch_size)
     ]
-    return {name: np.concatenate([batch[name] for batch in batches]) for name in names}
+    return {name: np.concatenate([batch[name] for batch in batches]) for name in tensors}
 
 
 def _at_their_places(features):

@@ -131,13 +131,25 @@ def study_table(data, variants, folder, seeds=(0,)):
     return pd.DataFrame(rows)
 
 
-def load_network(data, folder):
-    """The trained network of a study's run folder, and its record."""
+def load_network(data, folder, *, trained=True):
+    """The network of a study's run folder, and its record.
+
+    Args:
+        data: `PreparedCollection`.
+        folder: a run folder of `train_variants`.
+        trained: bool. False: the network as it started.
+
+    Returns:
+        (`keras.Model`, the record).
+    """
     record = read_record(folder)
-    profile = profile_of(record["parameters"], folder)
-    model = load_classifier(
-        Path(folder), profile, data.collection.num_classes, normalisation=record["normalisation"]
-    )
+    profile, num_classes = profile_of(record["parameters"], folder), data.collection.num_classes
+    normalisation = record["normalisation"]
+    if trained:
+        model = load_classifier(Path(folder), profile, num_classes, normalisation=normalisation)
+    else:
+        set_seed(record["seed"], deterministic=profile.deterministic)
+        model, _ = build_classifier(profile, num_classes, normalisation=normalisation)
     return model, record
 
 
@@ -173,12 +185,15 @@ def score_ablations(data, folder):
         folder: a run folder of `train_variants`.
 
     Returns:
-        dict of form to F2; "as trained" first.
+        dict of form to F2, "as trained" first; empty for a network without such attention.
     """
     model, record = load_network(data, folder)
+    ablations = ablations_of(model)
+    if not ablations:
+        return {}
     profile = profile_of(record["parameters"], folder)
     scores = {}
-    for name, form in {"as trained": model, **ablations_of(model)}.items():
+    for name, form in {"as trained": model, **ablations}.items():
         threshold = None
         for fold in (record["identity"]["val_fold"], HOLDOUT):
             found = predict_scores(
@@ -215,9 +230,7 @@ def localise_study(data, variants, folder, seeds=(0,)):
         for seed in seeds:
             path = Path(folder) / run_name(name, seed)
             for state in ("trained", "untrained"):
-                model, record = load_network(data, path)
-                if state == "untrained":
-                    model = _as_it_started(data, record, path)
+                model, _ = load_network(data, path, trained=state == "trained")
                 found = localise(model, images, motifs)
                 found.insert(0, "state", state)
                 found.insert(0, "seed", seed)
@@ -242,12 +255,3 @@ def look_scores(table, measure="hits"):
         name = f"{row.network}: {row.look}" + (", untrained" if row.state == "untrained" else "")
         found.setdefault(name, []).append(getattr(row, measure))
     return found
-
-
-def _as_it_started(data, record, folder):
-    profile = profile_of(record["parameters"], folder)
-    set_seed(record["seed"], deterministic=profile.deterministic)
-    model, _ = build_classifier(
-        profile, data.collection.num_classes, normalisation=record["normalisation"]
-    )
-    return model

@@ -9,7 +9,7 @@ from imetlib.collection.motifs import Motifs, read_motifs
 from imetlib.localisation import CENTRE, hits_of_points, overlap, pointing_game
 from imetlib.localisation_glimpses import glimpse_overlap, glimpse_rectangles, winning_glimpses
 from imetlib.localisation_grids import box_coverage, enlarge_maps
-from imetlib.models.activation_maps import activation_maps, layer_outputs
+from imetlib.models.activation_maps import activation_maps, layer_outputs, tensor_values
 from imetlib.models.residual_attention import mask_names
 from imetlib.training.fit import preprocessing_of
 
@@ -59,8 +59,7 @@ def localise(model, images, motifs):
     """
     names = {layer.name for layer in model.layers}
     rows = []
-    for name in mask_names(model):
-        means = layer_outputs(model, [name], images)[name].mean(axis=-1)
+    for name, means in mean_masks(model, images).items():
         shown = motifs.by_picture()
         maps = enlarge_maps(means[shown.pictures], shape=GRID)
         rows.append({"look": name, **measure_maps(maps, shown)})
@@ -74,6 +73,16 @@ def localise(model, images, motifs):
         maps = class_maps(model, images, motifs)
         rows.append({"look": "activation map", **measure_maps(maps, motifs)})
     return pd.DataFrame(rows)
+
+
+def mean_masks(model, images):
+    """Each soft mask's mean over its channels, dict of name to `(num_pictures, height, width)`."""
+    masks = {name: model.get_layer(name).output for name in mask_names(model)}
+    means = {
+        name: keras.ops.mean(keras.ops.cast(mask, "float32"), axis=-1)
+        for name, mask in masks.items()
+    }
+    return tensor_values(model, means, images) if means else {}
 
 
 def class_maps(model, images, motifs):
@@ -95,14 +104,9 @@ def part_maps(model, images, motifs):
         Its sum over the places is the parts' share of the logit. "strongest part": the mask of
         the part that adds most.
     """
-    masked = keras.Model(model.input, model.get_layer("parts_features").input)
-    features, masks = (
-        np.concatenate(parts)
-        for parts in zip(
-            *(masked.predict_on_batch(images[i : i + 64]) for i in range(0, len(images), 64)),
-            strict=True,
-        )
-    )
+    tensors = dict(zip(("map", "masks"), model.get_layer("parts_features").input, strict=True))
+    found = tensor_values(model, tensors, images)
+    features, masks = found["map"], found["masks"]
     num_parts, channels = masks.shape[-1], features.shape[-1]
     kernel = model.get_layer("parts_logits").get_weights()[0][: num_parts * channels]
     kernel = kernel.reshape(num_parts, channels, -1)

@@ -15,7 +15,7 @@ import pandas as pd
 
 from imetlib.collection.motifs import MOTIFS_FILE
 from imetlib.collection.prepared import prepare_collection
-from imetlib.delivery.records import FILE_NAME, read_record, write_record
+from imetlib.delivery.records import read_record, replace_record
 from imetlib.files import replacing
 from imetlib.profiles import get_profile, parameters_as_overrides
 from imetlib.training.attention_study import (
@@ -66,10 +66,8 @@ def run_study(data, attention, target, *, seeds=(0,), verbose=0):
     target = Path(target)
     for name in variants:
         for seed in seeds:
-            place = target / STUDY_FOLDER / run_name(name, seed)
-            place.mkdir(parents=True, exist_ok=True)
-            (place / FILE_NAME).unlink(missing_ok=True)
-            write_record(place, read_record(folder / run_name(name, seed)))
+            run = run_name(name, seed)
+            replace_record(target / STUDY_FOLDER / run, read_record(folder / run))
     for name, table in tables.items():
         if len(table):
             with replacing(target / f"{name}.csv") as path:
@@ -84,18 +82,17 @@ def ablation_table(data, variants, folder, seeds):
         data, variants, folder, seeds: of `train_variants`.
 
     Returns:
-        `pandas.DataFrame`: "network", "seed", "form", "score"; networks without a form but "as
-        trained" are left out.
+        `pandas.DataFrame`: "network", "seed", "form", "score"; networks without attention
+        to take away are left out.
     """
     rows = []
     for name in variants:
         for seed in seeds:
             scores = score_ablations(data, folder / run_name(name, seed))
-            if len(scores) > 1:
-                rows += [
-                    {"network": name, "seed": seed, "form": form, "score": score}
-                    for form, score in scores.items()
-                ]
+            rows += [
+                {"network": name, "seed": seed, "form": form, "score": score}
+                for form, score in scores.items()
+            ]
     return pd.DataFrame(rows, columns=["network", "seed", "form", "score"])
 
 
