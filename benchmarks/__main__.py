@@ -7,7 +7,6 @@ machine the ratios repeat, the rates do not.
 """
 
 import argparse
-import json
 import statistics
 import sys
 import tempfile
@@ -21,12 +20,12 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from benchmarks.records import write_figures
 from imetlib.collection.batches import Batches
 from imetlib.collection.cache import build_cache
 from imetlib.collection.geometry import Augmentation, Preprocessing, prepare
 from imetlib.collection.museum import draw_museum
 from imetlib.collection.tables import read_collection
-from imetlib.delivery.records import environment
 from imetlib.profiles import get_profile
 from imetlib.quiet import keras
 from imetlib.training.devices import describe_devices, set_seed
@@ -76,10 +75,8 @@ def main(arguments=None):
             "not_installed": absent,
             "steps": steps,
             "devices": describe_devices(),
-            "environment": environment(),
         }
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        options.out.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+        write_figures(options.out, record)
 
 
 def first_pictures(collection, num_pictures):

@@ -7,14 +7,13 @@ seconds for each of them. On a busy machine processor time repeats better than t
 """
 
 import argparse
-import json
 import sys
 import time
 from pathlib import Path
 
 import numpy as np
 
-from imetlib.delivery.records import environment
+from benchmarks.records import write_figures
 from imetlib.models.costs import count_macs
 from imetlib.models.residual_attention import ResidualAttention56
 from imetlib.quiet import keras
@@ -51,10 +50,8 @@ def main(arguments=None):
             "builds": builds,
             "steps": steps,
             "devices": describe_devices(),
-            "environment": environment(),
         }
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        options.out.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+        write_figures(options.out, record)
 
 
 def build_attention56(image_shape):

@@ -10,7 +10,6 @@ how far the process grows, which compiled code is seen in too.
 """
 
 import argparse
-import json
 import resource
 import sys
 import threading
@@ -22,6 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks import neighbours
+from benchmarks.records import write_figures
 from benchmarks.synthetic import CLASS_NAMES, make_scores
 from imetlib.decisions.calibration import fit_platt
 from imetlib.decisions.fbeta import fbeta_samples
@@ -33,7 +33,6 @@ from imetlib.decisions.per_image import (
 )
 from imetlib.decisions.thresholds import search_threshold
 from imetlib.decisions.top_scores import top_scores
-from imetlib.delivery.records import environment
 
 FULL_SIZE = 109_237
 GRID = 50
@@ -84,10 +83,8 @@ def main(arguments=None):
             "rows": rows,
             "sets_against_exact": check,
             "neighbours": {"scale": scale, "rows": found},
-            "environment": environment(),
         }
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        options.out.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+        write_figures(options.out, record)
 
 
 def make_ways(y_true, y_prob):

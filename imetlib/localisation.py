@@ -154,14 +154,23 @@ def hits_of_points(points, motifs: Motifs) -> np.ndarray:
     Raises:
         ValueError: another shape.
     """
-    points = np.asarray(points, np.float64)
-    if points.shape not in ((2,), (len(motifs), 2)):
-        raise ValueError(
-            f"`points` must be (2,) or ({len(motifs)}, 2). Received: shape {points.shape}"
-        )
-    points = np.broadcast_to(points, (len(motifs), 2))[motifs.cases]
+    points = one_a_case("points", points, 2, motifs)[motifs.cases]
     inside = (motifs.boxes[:, :2] <= points) & (points < motifs.boxes[:, 2:])
     return any_box(inside.all(axis=1), motifs)
+
+
+def one_a_case(name, values, size, motifs: Motifs) -> np.ndarray:
+    """`values` as `(num_cases, size)` float64, given so or as one `(size,)` for all cases.
+
+    Raises:
+        ValueError: another shape; the message calls the values `name`.
+    """
+    values = np.asarray(values, np.float64)
+    if values.shape not in ((size,), (len(motifs), size)):
+        raise ValueError(
+            f"`{name}` must be ({size},) or ({len(motifs)}, {size}). Received: shape {values.shape}"
+        )
+    return np.broadcast_to(values, (len(motifs), size))
 
 
 def best_point(motifs: Motifs, map_shape=(48, 48)) -> tuple[float, float]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from imetlib.localisation import hits_of_points
+from imetlib.localisation import hits_of_points, one_a_case
 
 if TYPE_CHECKING:
     from imetlib.collection.motifs import Motifs
@@ -101,12 +101,7 @@ def glimpse_overlap(rectangles, motifs: Motifs) -> GlimpseOverlap:
     Raises:
         ValueError: another shape.
     """
-    rectangles = np.asarray(rectangles, np.float64)
-    if rectangles.shape not in ((4,), (len(motifs), 4)):
-        raise ValueError(
-            f"`rectangles` must be (4,) or ({len(motifs)}, 4). Received: shape {rectangles.shape}"
-        )
-    rectangles = np.broadcast_to(rectangles, (len(motifs), 4))
+    rectangles = one_a_case("rectangles", rectangles, 4, motifs)
     hits = hits_of_points((rectangles[:, :2] + rectangles[:, 2:]) / 2, motifs)
     seen = np.clip(rectangles, 0, 1)
     area = _area(seen)

@@ -83,3 +83,16 @@ def corel5k():
     file = np.load(Path(os.environ["IMETLIB_DATA"]) / "scores" / "corel5k_mlp_oof.npz")
     y_true = np.unpackbits(file["labels_packed"], axis=1)[:, : int(file["n_labels"])].astype(bool)
     return y_true, file["scores"], file["fold"], file["label_names"].tolist()
+
+
+@pytest.fixture
+def figure_style():
+    """The look of the project's figures; what a test drew is closed after it."""
+    import matplotlib.pyplot as plt
+
+    from imetlib.figures import use_style
+
+    with plt.rc_context():
+        use_style()
+        yield
+    plt.close("all")

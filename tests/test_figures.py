@@ -18,13 +18,7 @@ from imetlib.decisions.fbeta import constant_answer, fbeta_samples
 from imetlib.decisions.stability import bootstrap_threshold, find_plateau, trace_thresholds
 from imetlib.decisions.thresholds import grid_search, search_threshold
 
-
-@pytest.fixture(autouse=True)
-def style():
-    with plt.rc_context():
-        figures.use_style()
-        yield
-    plt.close("all")
+pytestmark = pytest.mark.usefixtures("figure_style")
 
 
 @pytest.fixture(scope="module")

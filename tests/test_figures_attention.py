@@ -9,18 +9,12 @@ mpl.use("Agg")
 import matplotlib.pyplot as plt
 from matplotlib.patches import FancyArrowPatch, Rectangle
 
-from imetlib import figures, figures_attention, figures_networks
+from imetlib import figures_attention, figures_networks
 from imetlib.collection.motifs import Motifs
 from imetlib.figures_diagrams import Arrow, Box, darken, plot_network
 from imetlib.localisation import summarise_seeds
 
-
-@pytest.fixture(autouse=True)
-def style():
-    with plt.rc_context():
-        figures.use_style()
-        yield
-    plt.close("all")
+pytestmark = pytest.mark.usefixtures("figure_style")
 
 
 @pytest.fixture(scope="module")
