@@ -13,7 +13,7 @@ from imetlib.profiles import get_profile
 from imetlib.training.attention_study import (
     ablations_of,
     load_network,
-    localise_study,
+    localise_run,
     look_scores,
     run_name,
     score_ablations,
@@ -21,9 +21,15 @@ from imetlib.training.attention_study import (
     train_variants,
     variants_of,
 )
-from imetlib.training.localise import localise, measure_maps, measure_rectangles, part_maps
+from imetlib.training.localise import (
+    channels_of_attributes,
+    localise,
+    measure_maps,
+    measure_rectangles,
+    part_maps,
+)
 from imetlib.training.networks import build_classifier
-from imetlib.training.study_records import run_study
+from imetlib.training.study_records import measure_runs, run_study
 
 ONE_MOTIF = Motifs(np.array([0]), np.array([0]), np.array([0]), np.array([[0.0, 0.0, 0.5, 0.5]]))
 
@@ -91,7 +97,7 @@ def test_ablations_change_answers_and_share_weights(study):
 
 def test_looks_of_the_trained_and_the_untrained(study):
     data, variants, folder, _ = study
-    table = localise_study(data, variants, folder, (4,))
+    table = measure_runs(data, folder, [(name, 4) for name in variants], "looks", localise_run)
     looks = table.groupby("network")["look"].agg(set).to_dict()
     assert looks == {
         "plain": {"activation map"},
@@ -128,10 +134,36 @@ def test_soft_masks_are_measured_against_all_motifs_of_a_picture():
         np.array([[0, 0, 0.5, 0.5], [0.5, 0.5, 1, 1], [0, 0, 1, 0.25]]),
     )
     images = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3)).astype(np.uint8)
-    table = localise(model, images, motifs)
-    assert table["look"].tolist() == ["attention_mask"]
-    assert table["num_cases"].tolist() == [2], "a picture is one case"
+    table = localise(model, images, motifs, (images[::-1], motifs))
+    assert table["look"].tolist() == ["attention_mask", "attention_mask channels"]
+    assert table["num_cases"].tolist() == [2, 3], "of a mean, a picture is one case"
     assert table["area"].iloc[0] == pytest.approx((0.5 + 0.25) / 2)
+    assert localise(model, images, motifs)["look"].tolist() == ["attention_mask"]
+
+
+def test_each_attribute_gets_the_channel_that_follows_its_motifs():
+    # Three pictures; attribute 4 lies in the upper left quarter, attribute 6 in the lower right.
+    quarters = np.array([[0, 0, 0.5, 0.5], [0.5, 0.5, 1, 1], [0, 0, 0.5, 0.5]])
+    motifs = Motifs(np.arange(3), np.array([4, 6, 4]), np.arange(3), quarters)
+    masks = np.full((3, 4, 4, 3), 0.5, np.float32)
+    masks[:, :2, :2, 2] = 0.6
+    masks[:, 2:, 2:, 0] = 0.51
+    found = channels_of_attributes(masks, motifs, np.array([6, 4, 4, 9]))
+    assert found.tolist() == [0, 2, 2, 2], "9 is in no picture: the channel that is best of all"
+
+
+def test_a_study_that_goes_on_reads_what_a_run_gave(tmp_path):
+    (tmp_path / "plain-seed3").mkdir()
+    calls = []
+
+    def measure(data, folder):
+        calls.append(folder.name)
+        return pd.DataFrame({"form": ["as trained"], "score": [0.5]})
+
+    for _ in range(2):
+        table = measure_runs(None, tmp_path, [("plain", 3)], "ablations", measure)
+    assert calls == ["plain-seed3"]
+    assert table.values.tolist() == [["plain", 3, "as trained", 0.5]]
 
 
 def test_measures_of_a_map_and_of_a_glimpse_by_hand():

@@ -18,7 +18,7 @@ from imetlib.training.localise import localise, pictures_and_motifs
 from imetlib.training.networks import build_classifier, load_classifier
 from imetlib.training.predict import clear_memory, predict_scores
 from imetlib.training.run_files import profile_of
-from imetlib.training.runs import HOLDOUT, train_fold
+from imetlib.training.runs import HOLDOUT, inner_folds, train_fold
 from imetlib.training.scoring import truth_of
 
 # Below a collection's workspace: studies share their plain runs.
@@ -214,29 +214,27 @@ def score_ablations(data, folder):
     return scores
 
 
-def localise_study(data, variants, folder, seeds=(0,)):
-    """Where the networks of a study look on the holdout of a drawn museum.
+def localise_run(data, folder):
+    """Where a network looks on the holdout of a drawn museum, trained and as it started.
 
     Args:
-        data, variants, folder, seeds: of `train_variants`.
+        data: `PreparedCollection` of a drawn museum.
+        folder: a run folder of `train_variants`.
 
     Returns:
-        `pandas.DataFrame`: rows of `imetlib.training.localise.localise` with "network", "seed"
-        and "state": "trained", or "untrained", the same network as it started.
+        `pandas.DataFrame`: rows of `imetlib.training.localise.localise` with "state": "trained",
+        or "untrained", the same network as it started. Channels of soft masks are chosen on the
+        other folds.
     """
     images, motifs = pictures_and_motifs(data, data.rows_of_folds(HOLDOUT))
+    examples = pictures_and_motifs(data, data.rows_of_folds(*inner_folds(data)))
     tables = []
-    for name in variants:
-        for seed in seeds:
-            path = Path(folder) / run_name(name, seed)
-            for state in ("trained", "untrained"):
-                model, _ = load_network(data, path, trained=state == "trained")
-                found = localise(model, images, motifs)
-                found.insert(0, "state", state)
-                found.insert(0, "seed", seed)
-                found.insert(0, "network", name)
-                tables.append(found)
-                clear_memory()
+    for state in ("trained", "untrained"):
+        model, _ = load_network(data, folder, trained=state == "trained")
+        found = localise(model, images, motifs, examples)
+        found.insert(0, "state", state)
+        tables.append(found)
+        clear_memory()
     return pd.concat(tables, ignore_index=True)
 
 
@@ -244,7 +242,7 @@ def look_scores(table, measure="hits"):
     """One measure of looks, seed by seed, for `imetlib.localisation.summarise_seeds`.
 
     Args:
-        table: as from `localise_study`.
+        table: rows of `localise_run` with "network" and "seed".
         measure: one of its columns.
 
     Returns:

@@ -14,6 +14,8 @@ from imetlib.models.residual_attention import mask_names
 from imetlib.training.fit import preprocessing_of
 
 GRID = (48, 48)
+# Cases whose masks are held at once, all channels in float64.
+CASES = 256
 
 
 def pictures_and_motifs(data, rows):
@@ -37,21 +39,26 @@ def pictures_and_motifs(data, rows):
     return np.concatenate([batches[index] for index in range(len(batches))]), motifs
 
 
-def localise(model, images, motifs):
+def localise(model, images, motifs, examples=None):
     """Pointing game and overlap of everything that a network shows of where it looks.
 
-    Soft masks are of no attribute: they are measured against all motifs of a picture. Parts,
-    glimpses and activation maps are asked for one attribute: what the parts add to its logit
-    (see `part_maps`), the glimpse whose score is the highest, the map of its class. All maps come
-    onto one grid; a glimpse points with its centre, and its mass lies evenly over its rectangle.
+    The mean of a soft mask is of no attribute: it is measured against all motifs of a picture.
+    Its channels are asked for one attribute, each attribute's channel chosen on other pictures
+    (see `channels_of_attributes`). So are parts, glimpses and activation maps: what the parts add
+    to its logit (see `part_maps`), the glimpse whose score is the highest, the map of its class.
+    All maps come onto one grid; a glimpse points with its centre, and its mass lies evenly over
+    its rectangle.
 
     Args:
         model: `keras.Model` of `imetlib.training.networks.build_classifier`.
         images, motifs: see `pictures_and_motifs`.
+        examples: (images, motifs) of other pictures, which choose the channels of soft masks;
+            None: channels are not asked.
 
     Returns:
-        `pandas.DataFrame`, a row for each look: "look" ("<name>_mask", "parts", "strongest part",
-        "glimpses", "activation map"), "hits" (pointing game), "chance" (of a blind point),
+        `pandas.DataFrame`, a row for each look: "look" ("<name>_mask", "<name>_mask channels",
+        "parts", "strongest part", "glimpses", "activation map"), "hits" (pointing game), "chance"
+        (of a blind point),
         "centre" (who always points at the picture's centre), "off_centre" and
         "off_centre_chance" (hits and chance of cases whose motifs do not cover the centre),
         "share" (of the map's mass inside the boxes), "area" (what a map without preference has),
@@ -59,10 +66,15 @@ def localise(model, images, motifs):
     """
     names = {layer.name for layer in model.layers}
     rows = []
-    for name, means in mean_masks(model, images).items():
-        shown = motifs.by_picture()
-        maps = enlarge_maps(means[shown.pictures], shape=GRID)
+    shown = motifs.by_picture()
+    for name, masks in soft_masks(model, images).items():
+        maps = enlarge_maps(masks.mean(axis=-1)[shown.pictures], shape=GRID)
         rows.append({"look": name, **measure_maps(maps, shown)})
+        if examples is not None:
+            others = soft_masks(model, examples[0])[name]
+            channels = channels_of_attributes(others, examples[1], motifs.columns)
+            maps = enlarge_maps(masks[motifs.pictures, :, :, channels], shape=GRID)
+            rows.append({"look": f"{name} channels", **measure_maps(maps, motifs)})
     if "parts_masks" in names:
         for look, maps in part_maps(model, images, motifs).items():
             rows.append({"look": look, **measure_maps(enlarge_maps(maps, shape=GRID), motifs)})
@@ -75,14 +87,47 @@ def localise(model, images, motifs):
     return pd.DataFrame(rows)
 
 
-def mean_masks(model, images):
-    """Each soft mask's mean over its channels, dict of name to `(num_pictures, height, width)`."""
-    masks = {name: model.get_layer(name).output for name in mask_names(model)}
-    means = {
-        name: keras.ops.mean(keras.ops.cast(mask, "float32"), axis=-1)
-        for name, mask in masks.items()
+def soft_masks(model, images):
+    """Soft masks of residual attention, dict of name to `(num_pictures, height, width, channels)`
+    float32."""
+    masks = {
+        name: keras.ops.cast(model.get_layer(name).output, "float32") for name in mask_names(model)
     }
-    return tensor_values(model, means, images) if means else {}
+    return tensor_values(model, masks, images) if masks else {}
+
+
+def channels_of_attributes(masks, motifs, columns):
+    """The channel of a mask that follows each attribute best, as network dissection finds it.
+
+    The channel whose highest cells overlap the attribute's motifs best, by mean intersection over
+    union (`imetlib.localisation.overlap`), where the original takes one quantile of a channel
+    over all pictures.
+
+    Args:
+        masks: `(num_pictures, height, width, channels)` float, of pictures to choose on.
+        motifs: `Motifs` of these pictures.
+        columns: `(num_wanted,)` int, attributes.
+
+    Returns:
+        `(num_wanted,)` int, a channel for each of `columns`; for an attribute that no picture
+        shows, the channel that follows all others best.
+
+    Reference:
+        Bau et al., "Network Dissection", CVPR 2017, section 2.
+    """
+    steps = range(0, len(motifs), CASES)
+    found = [
+        overlap(masks[part.pictures], part).iou
+        for part in (motifs.take(slice(start, start + CASES)) for start in steps)
+    ]
+    ious = np.concatenate(found)
+    best = {
+        column: ious[motifs.columns == column].mean(axis=0).argmax()
+        for column in set(columns)
+        if (motifs.columns == column).any()
+    }
+    fallback = ious.mean(axis=0).argmax()
+    return np.array([best.get(column, fallback) for column in columns])
 
 
 def class_maps(model, images, motifs):

@@ -21,7 +21,7 @@ from imetlib.profiles import get_profile, parameters_as_overrides
 from imetlib.training.attention_study import (
     MUSEUM,
     STUDY_FOLDER,
-    localise_study,
+    localise_run,
     run_name,
     score_ablations,
     study_table,
@@ -34,7 +34,7 @@ STUDY = {
     "museum_size": 4000,
     "museum_side": 96,
     "image_shape": (64, 64, 3),
-    "epochs": 16,
+    "epochs": 32,
     "learning_rate": 2e-3,
 }
 
@@ -57,17 +57,16 @@ def run_study(data, attention, target, *, seeds=(0,), verbose=0):
     variants = variants_of(attention, data.profile)
     folder = data.workspace / STUDY_FOLDER
     train_variants(data, variants, folder, seeds=seeds, verbose=verbose)
-    tables = {
-        attention: study_table(data, variants, folder, seeds),
-        f"{attention}-ablations": ablation_table(data, variants, folder, seeds),
-    }
+    runs = [(name, seed) for name in variants for seed in seeds]
+    measures = {"ablations": run_ablations}
     if (data.collection.root / MOTIFS_FILE).is_file():
-        tables[f"{attention}-looks"] = localise_study(data, variants, folder, seeds)
+        measures["looks"] = localise_run
+    tables = {attention: study_table(data, variants, folder, seeds)}
+    for name, measure in measures.items():
+        tables[f"{attention}-{name}"] = measure_runs(data, folder, runs, name, measure)
     target = Path(target)
-    for name in variants:
-        for seed in seeds:
-            run = run_name(name, seed)
-            replace_record(target / STUDY_FOLDER / run, read_record(folder / run))
+    for run in runs:
+        replace_record(target / STUDY_FOLDER / run_name(*run), read_record(folder / run_name(*run)))
     for name, table in tables.items():
         if len(table):
             with replacing(target / f"{name}.csv") as path:
@@ -75,25 +74,36 @@ def run_study(data, attention, target, *, seeds=(0,), verbose=0):
     return tables[attention]
 
 
-def ablation_table(data, variants, folder, seeds):
-    """F2 of each network and of its ablated forms.
+def measure_runs(data, folder, runs, name, measure):
+    """A table of several runs; what one run gave stays in its folder, for a study that goes on.
 
     Args:
-        data, variants, folder, seeds: of `train_variants`.
+        data: `PreparedCollection`.
+        folder: of `train_variants`.
+        runs: list of (network, seed).
+        name: str, of the table in a run's folder.
+        measure: callable from `data` and a run folder to a `pandas.DataFrame`.
 
     Returns:
-        `pandas.DataFrame`: "network", "seed", "form", "score"; networks without attention
-        to take away are left out.
+        `pandas.DataFrame`, the rows of all runs with "network" and "seed" before them.
     """
-    rows = []
-    for name in variants:
-        for seed in seeds:
-            scores = score_ablations(data, folder / run_name(name, seed))
-            rows += [
-                {"network": name, "seed": seed, "form": form, "score": score}
-                for form, score in scores.items()
-            ]
-    return pd.DataFrame(rows, columns=["network", "seed", "form", "score"])
+    tables = []
+    for network, seed in runs:
+        path = folder / run_name(network, seed) / f"{name}.csv"
+        if not path.is_file():
+            with replacing(path) as temporary:
+                measure(data, path.parent).to_csv(temporary, index=False)
+        found = pd.read_csv(path)
+        found.insert(0, "seed", seed)
+        found.insert(0, "network", network)
+        tables.append(found)
+    return pd.concat(tables, ignore_index=True)
+
+
+def run_ablations(data, folder):
+    """`score_ablations` as a `pandas.DataFrame` "form", "score"; no rows where it is empty."""
+    scores = score_ablations(data, folder)
+    return pd.DataFrame(list(scores.items()), columns=["form", "score"])
 
 
 def main():
