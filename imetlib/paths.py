@@ -34,6 +34,16 @@ def project_root():
     return here
 
 
+def data_folders():
+    """Where data is looked for: below `IMETLIB_DATA`, the project's `data/`, Kaggle's inputs.
+
+    Returns:
+        list of `pathlib.Path`, in this order, whether they exist or not.
+    """
+    roots = [Path(os.environ["IMETLIB_DATA"])] if os.environ.get("IMETLIB_DATA") else []
+    return [*roots, project_root() / "data", KAGGLE_INPUT]
+
+
 def find_collection(collection=""):
     """Folder of a collection with `train.csv` and `labels.csv`.
 
@@ -55,8 +65,7 @@ def find_collection(collection=""):
                 "train/ (data/README.md shows one)."
             )
         return folder.resolve()
-    roots = [Path(os.environ[name]) for name in ("IMETLIB_DATA",) if os.environ.get(name)]
-    roots += [project_root() / "data", KAGGLE_INPUT]
+    roots = data_folders()
     found = sorted(
         {
             table.parent.resolve()

@@ -24,7 +24,8 @@ TOP = {"files", "paths", "profile_checks", "profiles", "scores", "quiet", *LOCAL
 EXCHANGED = ("imetlib.delivery.records",)
 # Tables of coordinates and names that the museum is drawn from.
 LONG = {"museum_catalogue", "museum_motifs", "museum_objects"}
-KERAS_IN_COLLECTION = {"batches"}
+# `cifar10` loads Keras only where no local file is found, for its download.
+KERAS_IN_COLLECTION = {"batches", "cifar10"}
 
 
 def imports(path):

@@ -20,6 +20,7 @@ from imetlib.collection.museum_specs import (
     MAX_PICTURES,
     MIN_PICTURES,
     PictureSpec,
+    check_integer,
     forced_names,
     is_test_picture,
     picture_id,
@@ -121,16 +122,10 @@ def noisy_labels(spec: PictureSpec, label_noise: float) -> list[int]:
 
 
 def _check_arguments(folder, size, image_size, seed, test_fraction, label_noise, workers):
-    for name, value, low, high in (
-        ("size", size, MIN_PICTURES, MAX_PICTURES),
-        ("image_size", image_size, MIN_IMAGE_SIZE, MAX_IMAGE_SIZE),
-        ("seed", seed, 0, None),
-        ("workers", workers, 1, None),
-    ):
-        integral = isinstance(value, int | np.integer) and not isinstance(value, bool)
-        if not integral or value < low or (high is not None and value > high):
-            bounds = f"at least {low}" if high is None else f"from {low:,} to {high:,}"
-            raise ValueError(f"`{name}` must be an integer {bounds}. Received: {name}={value!r}")
+    check_integer("size", size, MIN_PICTURES, MAX_PICTURES)
+    check_integer("image_size", image_size, MIN_IMAGE_SIZE, MAX_IMAGE_SIZE)
+    check_integer("seed", seed, 0)
+    check_integer("workers", workers, 1)
     if not 0 <= test_fraction <= MAX_TEST_FRACTION:
         raise ValueError(
             f"`test_fraction` must be from 0 to {MAX_TEST_FRACTION}. "

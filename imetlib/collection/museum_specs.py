@@ -94,26 +94,34 @@ class PictureSpec:
         return sorted(ATTRIBUTE_IDS[name] for name in names)
 
 
-def picture_spec(seed: int, index: int) -> PictureSpec:
+def picture_spec(seed: int, index: int, *, object_name: str = "") -> PictureSpec:
     """Decide what is in picture `index` of the museum with this seed.
 
     Args:
         seed: int >= 0.
         index: int >= 0.
+        object_name: one of `OBJECTS`, whatever the culture likes; "" leaves it to the museum.
 
     Returns:
         `PictureSpec`. A second view has the content of the picture before it.
+
+    Raises:
+        ValueError: an unknown `object_name`.
 
     Example:
         >>> picture_spec(0, 7) == picture_spec(0, 7)
         True
     """
+    if object_name and object_name not in OBJECTS:
+        raise ValueError(
+            f"`object_name` must be one of {', '.join(OBJECTS)}. Received: {object_name!r}"
+        )
     object_index = index - 1 if _is_second_view(index) else index
     rng = np.random.default_rng([seed, object_index, 0])
     forced = forced_attributes(object_index)
     cultures = _choose_cultures(rng, forced)
     first = cultures[0] if cultures else None
-    object_name = forced.get("object") or _choose_object(rng, first)
+    object_name = object_name or forced.get("object") or _choose_object(rng, first)
     ornaments = _choose_ornaments(rng, cultures, forced)
     low, high = OBJECTS[object_name].aspects
     # Strips are rare: three quarters of the pictures are in the squarer half of the range.
@@ -138,6 +146,14 @@ def picture_spec(seed: int, index: int) -> PictureSpec:
         variant=variant,
         grey=bool(rng.random() < 0.04),
     )
+
+
+def check_integer(name, value, low, high=None):
+    """Raise ValueError where an argument is no integer from `low` to `high`."""
+    integral = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    if not integral or value < low or (high is not None and value > high):
+        bounds = f"at least {low}" if high is None else f"from {low:,} to {high:,}"
+        raise ValueError(f"`{name}` must be an integer {bounds}. Received: {name}={value!r}")
 
 
 def picture_id(seed: int, index: int) -> str:
