@@ -6,7 +6,7 @@
 #   make test-backends BACKENDS=jax
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-backends check lab notebooks bench bench-decisions bench-attention clean FORCE
+.PHONY: help demo test test-backends check lab notebooks bench bench-decisions bench-attention bench-ten-crop clean FORCE
 
 VENV ?= .venv
 PYTHON ?= python3.13 python3.12 python3.11 python3
@@ -71,6 +71,9 @@ bench-decisions: $(INSTALLED)  ## searches, expected sets, neighbours at the siz
 
 bench-attention: $(INSTALLED)  ## building Attention-56, and its training step against ResNet-50, as a ratio
 	@$(PY) -m benchmarks.attention
+
+bench-ten-crop: $(INSTALLED)  ## ten windows of a map by one gather against ten calls through NumPy, as ratios
+	@$(PY) -m benchmarks.ten_crop
 
 clean:  ## remove the environment made here, demo/ and caches; data/ and runs/ stay
 	@if [ -e "$(OURS)" ]; then echo 'rm -rf "$(VENV)"'; rm -rf "$(VENV)"; fi

@@ -20,6 +20,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from benchmarks.clocks import read_clocks
 from benchmarks.records import write_figures
 from imetlib.collection.batches import Batches
 from imetlib.collection.cache import build_cache
@@ -133,11 +134,6 @@ def decode_all(decode, encoded):
     for data in encoded:
         decode(data)
     return read_clocks() - start
-
-
-def read_clocks():
-    """Seconds by the clock, and of processor time of all threads."""
-    return np.array([time.perf_counter(), time.process_time()])
 
 
 def decode_opencv(data):

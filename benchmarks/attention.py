@@ -8,11 +8,11 @@ seconds for each of them. On a busy machine processor time repeats better than t
 
 import argparse
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
 
+from benchmarks.clocks import CLOCKS, read_clocks
 from benchmarks.records import write_figures
 from imetlib.models.costs import count_macs
 from imetlib.models.residual_attention import ResidualAttention56
@@ -20,7 +20,6 @@ from imetlib.quiet import keras
 from imetlib.training.devices import describe_devices, set_seed
 
 NUM_CLASSES = 1103
-CLOCKS = ("seconds", "processor_seconds")
 
 
 def main(arguments=None):
@@ -100,11 +99,6 @@ def measure_steps(networks, batch_size, repeats, jit):
         }
         for name in networks
     }
-
-
-def read_clocks():
-    """Seconds by the clock, and of processor time of all threads."""
-    return np.array([time.perf_counter(), time.process_time()])
 
 
 def print_table(builds, steps, options):

@@ -85,6 +85,19 @@ def test_crops_keep_the_dtype_of_the_map(dtype):
     np.testing.assert_array_equal(crops.reshape(10, 9), TABLE)
 
 
+def test_fewer_views(tmp_path):
+    features = noise(2, 5, 4, 3)
+    expected = cut_slowly(features, 3, 2)
+    inputs = keras.Input((5, 4, 3))
+    outputs = [TenCrop((3, 2), views=views)(inputs) for views in ("five", "centre")]
+    assert [output.shape for output in outputs] == [(None, 5, 3, 2, 3), (None, 1, 3, 2, 3)]
+    keras.Model(inputs, outputs).save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    five, centre = (keras.ops.convert_to_numpy(crops) for crops in loaded(features))
+    np.testing.assert_array_equal(five, expected[:, :5])
+    np.testing.assert_array_equal(centre, expected[:, 4:5])
+
+
 def test_config_and_compiled_predictions(tmp_path):
     inputs = keras.Input((5, 4, 3))
     model = keras.Model(inputs, TenCrop((3, 2), name="crops")(inputs))
@@ -103,6 +116,8 @@ def test_what_is_refused():
         TenCrop(5)(keras.Input((5, 4, 3)))
     with pytest.raises(ValueError, match=r"from 1 x 1 to the map's 5 x 4 cells.*\(0, 2\)"):
         crop_boxes(5, 4, (0, 2))
+    with pytest.raises(ValueError, match=r"views 'nine'\. Known: ten, five, centre"):
+        TenCrop(3, views="nine")
     for shape in [(5, 3), (None, 5, 3)]:
         with pytest.raises(ValueError, match=r"of known height and width\. Received: shape"):
             TenCrop(3)(keras.Input(shape))

@@ -29,6 +29,7 @@ TARGETS = (
     "bench",
     "bench-decisions",
     "bench-attention",
+    "bench-ten-crop",
     "clean",
 )
 

@@ -3,6 +3,9 @@
 import keras
 import numpy as np
 
+# Which of the ten windows, in the order of `TenCrop`.
+VIEWS = {"ten": slice(10), "five": slice(5), "centre": slice(4, 5)}
+
 
 @keras.saving.register_keras_serializable("imetlib")
 class TenCrop(keras.layers.Layer):
@@ -10,28 +13,33 @@ class TenCrop(keras.layers.Layer):
 
     In the order of torchvision: top left, top right, bottom left, bottom right, centre, then the
     mirror images (left for right) of these five. A mirrored window of a map is not the window of
-    the mirrored picture, unless the kernels before it are symmetric.
+    the mirrored picture, unless the kernels before it are symmetric, and their places too: with
+    strides a picture's mirror image is seen at other places.
 
     Args:
         crop_size: int >= 1, or (height, width), in cells of the map.
+        views: "ten", "five" (without the mirror images) or "centre" (this window alone).
 
     Input shape:
         `(batch, height, width, channels)`, any dtype, height and width known.
 
     Output shape:
-        `(batch, 10, crop_height, crop_width, channels)`, the dtype of the map.
+        `(batch, num_views, crop_height, crop_width, channels)`, the dtype of the map.
 
     Raises:
-        ValueError: when built: another rank, an open side, or a map smaller than the window.
+        ValueError: unknown views; when built: another rank, an open side, or a map smaller than the
+            window.
 
     Reference:
         Krizhevsky et al., "ImageNet Classification with Deep Convolutional Neural Networks", 2012,
         section 4.1, of pictures.
     """
 
-    def __init__(self, crop_size, **kwargs):
+    def __init__(self, crop_size, *, views="ten", **kwargs):
         super().__init__(autocast=False, **kwargs)
-        self.crop_size = _two_sides(crop_size)
+        if views not in VIEWS:
+            raise ValueError(f"Unknown views {views!r}. Known: {', '.join(VIEWS)}")
+        self.crop_size, self.views = _two_sides(crop_size), views
 
     def build(self, input_shape):
         if len(input_shape) != 4 or None in input_shape[1:3]:
@@ -43,19 +51,20 @@ class TenCrop(keras.layers.Layer):
 
     def call(self, features):
         height, width, channels = features.shape[1:]
-        indices = crop_indices(height, width, self.crop_size)
+        indices = crop_indices(height, width, self.crop_size)[VIEWS[self.views]]
         cells = keras.ops.reshape(features, (-1, height * width, channels))
         crops = keras.ops.take(cells, indices.reshape(-1), axis=1)
         return keras.ops.reshape(crops, (-1, *indices.shape, channels))
 
     def compute_output_shape(self, input_shape):
-        return (input_shape[0], 10, *self.crop_size, input_shape[-1])
+        num_views = len(range(10)[VIEWS[self.views]])
+        return (input_shape[0], num_views, *self.crop_size, input_shape[-1])
 
     def compute_output_spec(self, features):
         return keras.KerasTensor(self.compute_output_shape(features.shape), dtype=features.dtype)
 
     def get_config(self):
-        return {**super().get_config(), "crop_size": self.crop_size}
+        return {**super().get_config(), "crop_size": self.crop_size, "views": self.views}
 
 
 def crop_boxes(height, width, crop_size):
