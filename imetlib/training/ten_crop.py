@@ -1,0 +1,259 @@
+"""The networks of the ten-crop experiment, trained: whole ones, and heads on a frozen map."""
+
+import itertools
+import json
+import time
+
+import keras
+import numpy as np
+
+from imetlib.collection.shifts import mirror_pictures, shift_pictures
+from imetlib.files import replacing
+from imetlib.models.cifar_alexnet import cifar_alexnet
+from imetlib.models.crop_classifier import crop_classifier
+from imetlib.training.devices import dtype_policy, set_seed
+from imetlib.training.metrics import write_history
+from imetlib.training.predict import clear_memory
+from imetlib.training.ten_crop_run import BASE, HEADS, WHOLE
+
+CROP_SIZE = 3
+
+
+def train_whole(run, name, *, verbose=0):
+    """Train a network of `WHOLE` on shifted and mirrored pictures; one that is done is read.
+
+    Args:
+        run: `TenCropRun`.
+        name: key of `WHOLE`.
+        verbose: as in `keras.Model.fit`.
+
+    Returns:
+        dict of facts: "held_out" (top-1 of the held-out pictures after the last epoch),
+        "seconds", "num_params", "trainable_params".
+    """
+    settings, images = run.settings, run.pictures.train_images
+
+    def read(rows, generator):
+        return mirror_pictures(shift_pictures(images[rows], generator, settings.padding), generator)
+
+    steps = len(run.rows) // settings.batch_size
+    optimizer = keras.optimizers.SGD(
+        _cosine(settings.learning_rate, steps * settings.epochs),
+        momentum=0.9,
+        nesterov=True,
+        weight_decay=settings.weight_decay,
+    )
+    return _train(
+        run,
+        name,
+        lambda: build_whole(run, name),
+        optimizer,
+        read,
+        images[run.held_out],
+        epochs=settings.epochs,
+        batch_size=settings.batch_size,
+        verbose=verbose,
+    )
+
+
+def frozen_views(run):
+    """What the frozen base makes of the training pictures, plain and mirrored.
+
+    A cache is right only without random changes of the pictures: these two views are all that
+    the heads see.
+
+    Args:
+        run: `TenCropRun` whose base is trained.
+
+    Returns:
+        `(2, num_train, height, width, channels)` float16.
+    """
+    network = feature_network(load_network(run, BASE))
+    images = run.pictures.train_images
+    return np.stack([features_of(network, view) for view in (images, images[:, :, ::-1])])
+
+
+def train_head(run, name, views, *, verbose=0):
+    """Train a head of `HEADS` on the frozen map of the base; one that is done is read.
+
+    Args:
+        run: `TenCropRun`.
+        name: key of `HEADS`.
+        views: `frozen_views`.
+        verbose: as in `keras.Model.fit`.
+
+    Returns:
+        dict of facts, see `train_whole`.
+    """
+    settings = run.settings
+
+    def read(rows, generator):
+        return views[generator.integers(0, len(views), len(rows)), rows]
+
+    steps = len(run.rows) // settings.head_batch_size
+    optimizer = keras.optimizers.AdamW(
+        _cosine(settings.head_learning_rate, steps * settings.head_epochs), weight_decay=0.01
+    )
+    return _train(
+        run,
+        name,
+        lambda: build_head(run, name, views.shape[2:]),
+        optimizer,
+        read,
+        views[0][run.held_out],
+        epochs=settings.head_epochs,
+        batch_size=settings.head_batch_size,
+        verbose=verbose,
+    )
+
+
+def build_whole(run, name):
+    """A network of `WHOLE`, untrained: `keras.Model` from pictures to scores."""
+    settings = run.settings
+    with dtype_policy(settings.precision):
+        trunk = cifar_alexnet(
+            run.pictures.train_images.shape[1:],
+            filters=settings.filters,
+            batch_normalization=True,
+            dropout=settings.conv_dropout,
+        )
+        head = _classifier(run, trunk.output.shape[1:], WHOLE[name])
+        return keras.Model(trunk.input, head(trunk.output), name=name.replace(" ", "_"))
+
+
+def build_head(run, name, map_shape):
+    """A head of `HEADS`, untrained: `keras.Model` from a map of `map_shape` to scores."""
+    with dtype_policy(run.settings.precision):
+        return _classifier(run, map_shape, HEADS[name])
+
+
+def load_network(run, name):
+    """A trained network of `WHOLE`, from pictures to scores.
+
+    Raises:
+        ValueError: it is not trained yet.
+    """
+    return _with_weights(run, name, build_whole(run, name))
+
+
+def load_head(run, name, map_shape):
+    """A trained head of `HEADS`, from the base's map to scores.
+
+    Raises:
+        ValueError: it is not trained yet.
+    """
+    return _with_weights(run, name, build_head(run, name, map_shape))
+
+
+def feature_network(model):
+    """From pictures to the map that a whole network classifies."""
+    return keras.Model(model.input, model.get_layer("pool5").output, name="features")
+
+
+def features_of(network, images, batch_size=512):
+    """Maps of pictures, `(num_pictures, height, width, channels)` float16."""
+    return predict(network, images, batch_size).astype(np.float16)
+
+
+def predict(model, inputs, batch_size=512):
+    """Outputs of a model, float32; every batch has one size, so that it is compiled once.
+
+    Args:
+        model: `keras.Model` with one input and one output.
+        inputs: array of pictures or maps.
+        batch_size: int >= 1.
+    """
+    found = []
+    for start in range(0, len(inputs), batch_size):
+        part = inputs[start : start + batch_size]
+        missing = batch_size - len(part)
+        if missing and start:
+            part = np.concatenate([part, np.repeat(part[:1], missing, axis=0)])
+        outputs = keras.ops.cast(model.predict_on_batch(part), "float32")
+        found.append(keras.ops.convert_to_numpy(outputs)[: len(inputs) - start])
+    return np.concatenate(found)
+
+
+def _with_weights(run, name, model):
+    path = run.path(name, ".weights.h5")
+    if not path.is_file():
+        raise ValueError(f"{path}: no such weights; train {name!r} first")
+    model.load_weights(path)
+    return model
+
+
+def _classifier(run, map_shape, arguments):
+    settings = run.settings
+    hidden = arguments.get("hidden")
+    return crop_classifier(
+        map_shape,
+        run.num_classes,
+        **{**arguments, "hidden": settings.hidden if hidden else ()},
+        crop_size=CROP_SIZE,
+        dropout=settings.dropout if hidden else 0.0,
+    )
+
+
+def _train(run, name, build, optimizer, read, held_out, *, epochs, batch_size, verbose):
+    path = run.path(name, ".json")
+    if path.is_file():
+        return json.loads(path.read_text(encoding="utf-8"))
+    start = time.perf_counter()
+    set_seed(run.seed, deterministic=True)
+    model = build()
+    optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+    model.compile(
+        optimizer=optimizer,
+        loss=keras.losses.CategoricalCrossentropy(
+            from_logits=True, label_smoothing=run.settings.label_smoothing
+        ),
+        metrics=["accuracy"],
+    )
+    history = model.fit(
+        _endless(read, run.labels, run.rows, batch_size, run.seed),
+        steps_per_epoch=len(run.rows) // batch_size,
+        epochs=epochs,
+        validation_data=(held_out, run.labels[run.held_out]),
+        validation_batch_size=500,
+        verbose=verbose,
+        callbacks=[keras.callbacks.TerminateOnNaN()],
+    ).history
+    if len(history["loss"]) < epochs or not np.isfinite(history["loss"]).all():
+        raise ValueError(f"{name} diverged: lower the learning rate and run again")
+    model.save_weights(run.path(name, ".weights.h5"))
+    rows = [
+        {"epoch": epoch, **{key: values[epoch - 1] for key, values in history.items()}}
+        for epoch in range(1, epochs + 1)
+    ]
+    write_history(run.path(name, ".csv"), rows)
+    facts = {
+        "held_out": float(history["val_accuracy"][-1]),
+        "seconds": time.perf_counter() - start,
+        "num_params": int(model.count_params()),
+        "trainable_params": int(sum(np.prod(w.shape) for w in model.trainable_weights)),
+    }
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+    clear_memory()
+    return facts
+
+
+def _endless(read, labels, rows, batch_size, seed):
+    """Batches without end; order and all that `read` draws are functions of (seed, epoch)."""
+    for epoch in itertools.count():
+        generator = np.random.default_rng([seed, epoch])
+        order = generator.permutation(rows)
+        for start in range(0, len(order) - batch_size + 1, batch_size):
+            chosen = order[start : start + batch_size]
+            yield read(chosen, generator), labels[chosen]
+
+
+def _cosine(learning_rate, steps):
+    warmup = max(1, steps // 10)
+    return keras.optimizers.schedules.CosineDecay(
+        0.01 * learning_rate,
+        max(1, steps - warmup),
+        alpha=0.001,
+        warmup_target=learning_rate,
+        warmup_steps=warmup,
+    )

@@ -1,0 +1,184 @@
+"""One seed of the ten-crop experiment: its settings, its networks by name, its split and folder."""
+
+import json
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from imetlib.collection.classified import ClassifiedPictures
+from imetlib.files import replacing
+
+# The network that is frozen for the heads, and the plain one of every comparison.
+BASE = "dense"
+# Whole networks, name to arguments of `crop_classifier`; "hidden" here: whether FullNet has
+# hidden layers.
+WHOLE = {
+    BASE: {"views": "whole"},
+    "hidden dense": {"views": "whole", "hidden": True},
+    "ten crops": {"views": "ten", "hidden": True},
+}
+# Heads on the base's frozen map.
+HEADS = {
+    f"{views} {'hidden' if hidden else 'linear'}": {"views": views, "hidden": hidden}
+    for views in ("whole", "mean", "centre", "five", "ten")
+    for hidden in (False, True)
+} | {
+    f"ten {'hidden' if hidden else 'linear'}, logits": {
+        "views": "ten",
+        "hidden": hidden,
+        "average": "logits",
+    }
+    for hidden in (False, True)
+}
+
+
+@dataclass(frozen=True)
+class TenCropSettings:
+    """What decides a run of the experiment.
+
+    Args:
+        profile: "fast" or "full".
+        filters: five int, of `cifar_alexnet`.
+        hidden: int each, units of FullNet's hidden layers.
+        epochs: of a whole network.
+        head_epochs: of a head on the frozen map.
+        batch_size, head_batch_size: pictures in a batch. What fills no batch is left out of an
+            epoch; the next one has another order.
+        learning_rate: greatest rate of a whole network (SGD, Nesterov momentum 0.9, cosine).
+        head_learning_rate: greatest rate of a head (AdamW, cosine).
+        weight_decay: of the kernels, decoupled from the gradient: with momentum 0.9 as strong as a
+            tenth of it in the loss.
+        conv_dropout: of what convolutions 3 to 5 read.
+        dropout: of what FullNet's layers read.
+        label_smoothing: float in [0, 1).
+        precision: dtype policy.
+        num_held_out: training pictures for every choice, the same share of each class.
+        padding: pixels of black around a picture in the random crops of training.
+    """
+
+    profile: str
+    filters: tuple[int, ...]
+    hidden: tuple[int, ...]
+    epochs: int
+    head_epochs: int
+    num_held_out: int
+    batch_size: int = 128
+    head_batch_size: int = 512
+    learning_rate: float = 0.05
+    head_learning_rate: float = 1e-3
+    weight_decay: float = 5e-3
+    conv_dropout: float = 0.0
+    dropout: float = 0.0
+    label_smoothing: float = 0.0
+    precision: str = "float32"
+    padding: int = 4
+
+
+SETTINGS = {
+    "fast": TenCropSettings(
+        "fast", (16, 32, 48, 32, 32), (64,), 8, 6, 500, batch_size=32, head_batch_size=64
+    ),
+    "full": TenCropSettings(
+        "full",
+        (64, 192, 384, 256, 256),
+        (1024, 1024),
+        8,
+        8,
+        5_000,
+        conv_dropout=0.2,
+        dropout=0.5,
+        label_smoothing=0.1,
+        precision="mixed_bfloat16",
+    ),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class TenCropRun:
+    """One seed of the experiment: data, split and folder. Made by `start_run`.
+
+    Args:
+        pictures: `ClassifiedPictures`.
+        settings: `TenCropSettings`.
+        seed: int.
+        folder: `pathlib.Path`; gets "<network>.weights.h5", "<network>.json", "<network>.csv".
+        rows, held_out: ascending int arrays, training pictures to learn from and to choose by.
+    """
+
+    pictures: ClassifiedPictures
+    settings: TenCropSettings
+    seed: int
+    folder: Path
+    rows: np.ndarray
+    held_out: np.ndarray
+
+    @property
+    def num_classes(self):
+        return len(self.pictures.class_names)
+
+    @cached_property
+    def labels(self):
+        """`(num_train, num_classes)` float32, one 1 a row."""
+        return np.eye(self.num_classes, dtype=np.float32)[self.pictures.train_labels]
+
+    def path(self, name, suffix):
+        """File of a network: "ten hidden, logits" has "ten-hidden-logits" + `suffix`."""
+        return self.folder / f"{name.replace(', ', '-').replace(' ', '-')}{suffix}"
+
+
+def start_run(pictures, settings, seed, folder):
+    """The run of a folder, new or begun.
+
+    Args:
+        pictures: `ClassifiedPictures`.
+        settings: `TenCropSettings`.
+        seed: int >= 0; decides split, order, augmentation and initial weights.
+        folder: run folder, made where missing.
+
+    Returns:
+        `TenCropRun`.
+
+    Raises:
+        ValueError: the folder holds a run of other settings, seed or pictures.
+    """
+    from sklearn.model_selection import train_test_split
+
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    identity = {"seed": seed, "pictures": pictures.source, "settings": asdict(settings)}
+    identity = json.loads(json.dumps(identity))
+    path = folder / "settings.json"
+    if not path.is_file():
+        with replacing(path) as temporary:
+            temporary.write_text(json.dumps(identity, indent=2) + "\n", encoding="utf-8")
+    known = json.loads(path.read_text(encoding="utf-8"))
+    if known != identity:
+        differing = [key for key in identity if known.get(key) != identity[key]]
+        raise ValueError(
+            f"{folder} holds a run with other {' and '.join(differing)}: take another folder, or "
+            "remove this one"
+        )
+    rows, held_out = train_test_split(
+        np.arange(len(pictures.train_labels)),
+        test_size=settings.num_held_out,
+        stratify=pictures.train_labels,
+        random_state=seed,
+    )
+    return TenCropRun(pictures, settings, seed, folder, np.sort(rows), np.sort(held_out))
+
+
+def with_settings(settings, **changes):
+    """Settings with some replaced; None leaves one as it is.
+
+    Raises:
+        ValueError: an unknown setting.
+    """
+    unknown = sorted(set(changes) - set(TenCropSettings.__dataclass_fields__))
+    if unknown:
+        raise ValueError(
+            f"Unknown settings: {', '.join(unknown)}. "
+            f"Known: {', '.join(TenCropSettings.__dataclass_fields__)}"
+        )
+    return replace(settings, **{key: value for key, value in changes.items() if value is not None})
