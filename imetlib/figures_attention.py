@@ -172,7 +172,7 @@ def plot_localisation(table, *, references=None, measure="share of motifs hit", 
         )  # fmt: skip
     ordered = sorted(references.items(), key=lambda item: item[1])
     values = [*references.values(), *(score for scores in table["scores"] for score in scores)]
-    highest = max(values)
+    highest = max([*values, *(table["mean"] + table["std"]).dropna()])
     for number, (name, value) in enumerate(ordered):
         ax.axvline(value, color="#3c4048", lw=1, ls=("--", ":", "-.")[number % 3])
         ax.annotate(
@@ -186,10 +186,12 @@ def plot_localisation(table, *, references=None, measure="share of motifs hit", 
     ax.set_xlim(0, 1.05 * highest)
     ax.grid(axis="y", visible=False)
     best = table.loc[table["mean"].idxmax()]
-    beaten = [name for name, value in ordered if best["mean"] > value]
+    # A mean above a line says little where a seed lies below it.
+    beaten = [name for name, value in ordered if min(best["scores"]) > value]
     finding = f"Best: {best['name']}, {best['mean']:.2f}"
     if references:
-        finding += f", above {_join(beaten)}" if beaten else ", below every reference"
+        finding += f", above {_join(beaten) if beaten else 'no reference'}"
+        finding += " in every seed" if best["num_seeds"] > 1 else ""
     # The names take what they need of the width; the title is broken to what is left.
     ax.figure.draw_without_rendering()
     set_finding(ax, finding)

@@ -14,10 +14,13 @@ ON_A_BACKEND = ("keras", "imetlib.models", "imetlib.training", "imetlib.quiet")
 
 
 def pytest_collection_modifyitems(items):
-    """Mark every test and doctest that runs on Keras's backend: `make test-backends` takes them."""
+    """Mark every test and doctest that runs on Keras's backend: `make test-backends` takes them.
+    On torch, which has another compiler, skip what XLA compiles."""
     for item in items:
         if runs_on_a_backend(item.path):
             item.add_marker("keras")
+        if item.get_closest_marker("xla") and os.environ.get("KERAS_BACKEND") == "torch":
+            item.add_marker(pytest.mark.skip(reason="XLA compiles for TensorFlow and jax"))
 
 
 @functools.cache

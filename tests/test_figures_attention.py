@@ -121,7 +121,7 @@ def title(ax):
 def test_localisation_shows_seeds_and_references():
     table = summarise_seeds({"mask": [0.5, 0.7], "untrained": 0.2})
     ax = figures_attention.plot_localisation(table, references={"centre": 0.8, "chance": 0.25})
-    assert title(ax) == "Best: mask, 0.60, above chance"
+    assert title(ax) == "Best: mask, 0.60, above chance in every seed"
     assert [label.get_text() for label in ax.get_yticklabels()] == ["mask", "untrained"]
     points = [line.get_xydata().tolist() for line in ax.lines[:4]]
     assert points == [[[0.5, 1], [0.7, 1]], [[0.6, 1]], [[0.2, 0]], [[0.2, 0]]]
@@ -132,7 +132,9 @@ def test_localisation_shows_seeds_and_references():
     assert texts == ["0.60", "0.20", "chance 0.25", "centre 0.80"]
     assert title(figures_attention.plot_localisation(table)) == "Best: mask, 0.60"
     low = figures_attention.plot_localisation(table, references={"centre": 0.9})
-    assert title(low) == "Best: mask, 0.60, below every reference"
+    assert title(low) == "Best: mask, 0.60, above no reference in every seed"
+    spread = figures_attention.plot_localisation(table, references={"chance": 0.55})
+    assert title(spread) == "Best: mask, 0.60, above no reference in every seed"
     given = plt.subplots()[1]
     assert figures_attention.plot_localisation(table, ax=given) is given
 

@@ -6,10 +6,6 @@ import pytest
 
 from imetlib.models.layers import AlignedResize, ChannelUnitNorm, aligned_matrix
 
-needs_xla = pytest.mark.skipif(
-    keras.backend.backend() == "torch", reason="XLA compiles for TensorFlow and JAX"
-)
-
 
 def resize_loop(maps, new_height, new_width):
     """Bilinear with aligned corners as `interp.cpp` has it, one value after the other."""
@@ -87,7 +83,7 @@ def test_reference_gives_a_size_and_no_values():
         np.testing.assert_allclose(model.predict_on_batch([maps, reference]), wanted, atol=1e-6)
 
 
-@pytest.mark.parametrize("jit_compile", [False, pytest.param(True, marks=needs_xla)])
+@pytest.mark.parametrize("jit_compile", [False, pytest.param(True, marks=pytest.mark.xla)])
 def test_open_sides_take_every_size(jit_compile):
     inputs = keras.Input((None, None, 3)), keras.Input((None, None, 2))
     model = keras.Model(inputs, AlignedResize(name="resize")(inputs))

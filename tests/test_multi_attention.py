@@ -385,6 +385,7 @@ def test_mixed_precision_keeps_masks_and_logits_in_float32(policy):
     assert np.isfinite(loss)
 
 
+@pytest.mark.xla
 def test_compiled_by_xla(model):
     wanted = model.predict_on_batch(pictures())
     training = training_outputs(model)
@@ -482,6 +483,7 @@ def test_a_crop_of_a_pixels_own_size_is_a_copy():
     np.testing.assert_array_equal(whole, images[0])
 
 
+@pytest.mark.xla
 def test_second_network_in_mixed_precision_compiled_by_xla():
     with dtype_policy("mixed_bfloat16"):
         first = with_parts(num_parts=1)

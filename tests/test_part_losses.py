@@ -132,6 +132,7 @@ def test_the_margin_gives_no_gradient():
     np.testing.assert_allclose(*gradients, atol=1e-6)
 
 
+@pytest.mark.xla
 def test_gradient_compiled_by_xla():
     start = np.random.default_rng(1).normal(size=(3, 4, 2)).astype(np.float32)
     for loss in (GroupingLoss(), GroupingLoss(peak_width=1.0)):

@@ -20,10 +20,6 @@ from imetlib.models.residual_attention import (
 )
 from imetlib.training.devices import dtype_policy
 
-needs_xla = pytest.mark.skipif(
-    keras.backend.backend() == "torch", reason="XLA compiles for TensorFlow and JAX"
-)
-
 
 def num_trainable(model):
     return sum(int(np.prod(weight.shape)) for weight in model.trainable_weights)
@@ -486,7 +482,7 @@ def test_half_precision_keeps_float32_logits(policy):
     )
 
 
-@needs_xla
+@pytest.mark.xla
 def test_compiled_by_xla():
     model, plain = logits_model(6), logits_model(6)
     plain.set_weights(model.get_weights())
@@ -500,7 +496,7 @@ def test_compiled_by_xla():
     )
 
 
-@needs_xla
+@pytest.mark.xla
 @pytest.mark.parametrize("attention_type", ["channel", "spatial"])
 def test_predictions_compiled_by_xla(attention_type):
     model = logits_model(6, attention_type=attention_type)

@@ -131,6 +131,24 @@ def study_table(data, variants, folder, seeds=(0,)):
     return pd.DataFrame(rows)
 
 
+def seed_differences(table):
+    """Rows of `study_table` for `imetlib.figures_training.plot_differences`.
+
+    Args:
+        table: `pandas.DataFrame` of `study_table`, or the one committed.
+
+    Returns:
+        dict "<network>, seed <k>" to dict with "difference" and "interval".
+    """
+    return {
+        f"{row.network}, seed {row.seed}": {
+            "difference": row.difference,
+            "interval": (row.low, row.high),
+        }
+        for row in table.itertuples()
+    }
+
+
 def load_network(data, folder, *, trained=True):
     """The network of a study's run folder, and its record.
 

@@ -75,7 +75,7 @@ def write_run(data, folder, split, identity, result, facts):
     Returns:
         the record, a dict.
     """
-    result = dict(result)
+    result, devices = dict(result), describe_devices()
     record = new_record(
         folder.name,
         profile=data.profile.name,
@@ -91,7 +91,8 @@ def write_run(data, folder, split, identity, result, facts):
         method=identity["method"],
         identity=identity,
         collection=data.name,
-        device_details=describe_devices(),
+        device=", ".join(devices["accelerators"]) or None,
+        device_details=devices,
         **result,
         **facts,
     )
