@@ -110,7 +110,7 @@ def folds(arguments):
 def run(arguments):
     """Run notebooks in the order given, until one fails."""
     from imetlib.delivery.notebooks import find_notebook, run_notebook
-    from imetlib.delivery.parameters import check_parameters, parse_parameters
+    from imetlib.delivery.parameters import check_parameters, parse_parameters, read_parameters
     from imetlib.paths import find_collection, runs_folder
 
     if arguments.profile == "fast" and arguments.collection:
@@ -120,19 +120,27 @@ def run(arguments):
         )
     sources = [find_notebook(name) for name in arguments.notebooks]
     given = [parse_parameters(source, arguments.parameters) for source in sources]
-    own = {"profile": arguments.profile, "collection": ""}
-    if arguments.profile != "fast":
-        own["collection"] = str(find_collection(arguments.collection))
-    for source, parameters in zip(sources, given, strict=True):
+    # One on other data, such as CIFAR-10, has no such parameter.
+    on_collection = ["collection" in read_parameters(source) for source in sources]
+    if arguments.collection and not any(on_collection):
+        raise ValueError("None of these notebooks takes a collection.")
+    collection = ""
+    if arguments.profile != "fast" and any(on_collection):
+        collection = str(find_collection(arguments.collection))
+    settings = [
+        {"profile": arguments.profile} | ({"collection": collection} if takes_one else {})
+        for takes_one in on_collection
+    ]
+    for source, own, parameters in zip(sources, settings, given, strict=True):
         check_parameters(source, own | {"out": ""} | parameters)
-    own["out"] = str(runs_folder(arguments.out))
+    out = runs_folder(arguments.out)
     results = []
-    for source, parameters in zip(sources, given, strict=True):
+    for source, own, parameters in zip(sources, settings, given, strict=True):
         results.append(
             run_notebook(
                 source,
-                Path(own["out"]) / "notebooks",
-                own | parameters,
+                out / "notebooks",
+                own | {"out": str(out)} | parameters,
                 timeout_seconds=arguments.timeout,
             )
         )

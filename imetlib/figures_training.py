@@ -13,11 +13,13 @@ def read_history(path):
         return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
 
 
-def plot_history(histories, *, ax=None):
-    """F2 on the validation rows after each epoch.
+def plot_history(histories, *, score="val_f2", label="F2 on the validation fold", ax=None):
+    """A score, F2 on the validation rows by default, after each epoch.
 
     Args:
         histories: dict of name to the rows of a history; epoch 0 is the start.
+        score: column of the histories.
+        label: str, name of the axis.
         ax: matplotlib Axes or None for new ones.
 
     Returns:
@@ -25,8 +27,8 @@ def plot_history(histories, *, ax=None):
     """
     ax = plt.subplots(figsize=(7, 3.5))[1] if ax is None else ax
     for name, rows in histories.items():
-        ax.plot([row["epoch"] for row in rows], [row["val_f2"] for row in rows], "o-", label=name)
-    ax.set(xlabel="epoch", ylabel="F2 on the validation fold")
+        ax.plot([row["epoch"] for row in rows], [row[score] for row in rows], "o-", label=name)
+    ax.set(xlabel="epoch", ylabel=label)
     ax.xaxis.get_major_locator().set_params(integer=True)
     ax.legend(frameon=False)
     return ax

@@ -6,7 +6,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from imetlib.models.feature_crops import TenCrop, crop_boxes, crop_indices, ten_view_model
+from imetlib.models.feature_crops import (
+    TenCrop,
+    crop_boxes,
+    crop_indices,
+    mirror_distance,
+    ten_view_model,
+)
 from imetlib.models.heads import attach_head
 from imetlib.models.recurrent_attention import recurrent_attention_logits
 
@@ -109,6 +115,26 @@ def test_config_and_compiled_predictions(tmp_path):
     model.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras")
     np.testing.assert_array_equal(loaded.predict(features, verbose=0), expected)
+
+
+def test_mirror_distance_of_symmetric_and_other_kernels():
+    images = noise(6, 9, 9, 3)
+    inputs = keras.Input((9, 9, 3))
+    conv = keras.layers.Conv2D(4, 3, padding="same", activation="relu")
+    network = keras.Model(inputs, conv(inputs))
+    maps, of_mirrored = (
+        np.asarray(keras.ops.convert_to_numpy(network(view)))
+        for view in (images, images[:, :, ::-1])
+    )
+    own = sum(((of_mirrored[i] - maps[i, :, ::-1]) ** 2).sum() for i in range(6))
+    others = sum(((of_mirrored[i] - maps[i - 1, :, ::-1]) ** 2).sum() for i in range(6))
+    assert mirror_distance(network, images) == pytest.approx((own / others) ** 0.5, rel=1e-4)
+    assert mirror_distance(network, images) > 0.2
+    kernel, bias = conv.get_weights()
+    conv.set_weights([kernel + kernel[:, ::-1], bias])
+    assert mirror_distance(network, images) < 1e-5
+    with pytest.raises(ValueError, match=r"two pictures at least. Received: 1"):
+        mirror_distance(network, images[:1])
 
 
 def test_what_is_refused():

@@ -134,6 +134,9 @@ def test_training_figures_show_runs_and_floor(tmp_path):
     history = figures_training.read_history(path)
     ax = figures_training.plot_history({"net": history})
     assert ax.lines[0].get_ydata().tolist() == [0.2, 0.5]
+    rows = [{"epoch": 1, "val_f2": 0.3, "val_accuracy": 0.9}]
+    ax = figures_training.plot_history({"net": rows}, score="val_accuracy", label="top-1")
+    assert ax.lines[0].get_ydata().tolist() == [0.9] and ax.get_ylabel() == "top-1"
     table = pd.DataFrame(
         {
             "run": ["a", "b"],

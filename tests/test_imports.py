@@ -20,6 +20,7 @@ LIGHT = (
     "imetlib.delivery.records",
     "imetlib.delivery.notebooks",
     "imetlib.delivery.report",
+    "imetlib.delivery.ten_crop_tables",
     "imetlib.__main__",
 )
 HEAVY = ("keras", "tensorflow", "jax", "torch", "numba", "sklearn", "papermill", "matplotlib")

@@ -191,6 +191,22 @@ def test_run_gives_the_collection_to_the_other_profiles(drawn, tmp_path, capsys,
     assert printed(path).strip() == f"full {drawn.resolve()}"
 
 
+def test_run_looks_for_no_collection_where_none_is_read(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("IMETLIB_DATA", raising=False)
+    path = tmp_path / "06_other.ipynb"
+    parameters = new_code_cell('profile: str = "fast"  # profile\nout: str = ""  # folder')
+    parameters.metadata["tags"] = ["parameters"]
+    notebook = new_notebook(cells=[parameters, new_code_cell("print(profile)")])
+    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3"}
+    nbformat.write(notebook, path)
+    call = ["run", str(path), "--profile", "full", "--out", "o"]
+    assert main([*call, "--collection", "somewhere"]) == 2
+    assert "None of these notebooks takes a collection." in capsys.readouterr().err
+    assert main(call) == 0
+    assert printed(tmp_path / "o" / "notebooks" / "06_other.ipynb").strip() == "full"
+
+
 def test_run_stops_at_the_first_failure(tmp_path, capsys):
     bad = make_notebook(tmp_path, "raise ValueError('no such painting')", name="05_bad")
     after = make_notebook(tmp_path, "print(1)", name="06_after")

@@ -11,6 +11,7 @@ from imetlib.delivery import results
 from imetlib.delivery.audit import AuditError, audit_comparison
 from imetlib.delivery.records import compare_records, new_record, read_record, write_record
 from imetlib.delivery.results import (
+    committed_runs,
     committed_table,
     comparison_table,
     has_committed_table,
@@ -161,6 +162,17 @@ def test_a_table_that_is_not_committed_is_named():
     with pytest.raises(FileNotFoundError, match=r"No rules\.csv of atlantis"):
         committed_table("atlantis", "rules")
     assert not has_committed_table("atlantis", "rules")
+
+
+def test_committed_runs_are_folders_with_a_record(tmp_path, monkeypatch):
+    place = tmp_path / "results" / "atlantis"
+    for name in ("seed1", "seed0", "notes"):
+        (place / name).mkdir(parents=True)
+    for name in ("seed1", "seed0"):
+        (place / name / "record.json").write_text("{}")
+    monkeypatch.setattr(results, "__file__", str(tmp_path / "imetlib" / "delivery" / "results.py"))
+    assert committed_runs("atlantis") == [place / "seed0", place / "seed1"]
+    assert committed_runs("utopia") == []
 
 
 def test_any_committed_table_is_read_with_its_intervals(tmp_path, monkeypatch):

@@ -114,8 +114,21 @@ def has_committed_table(name, table="comparison"):
     return _committed_path(name, table).is_file()
 
 
+def committed_runs(name):
+    """Folders with a record directly in `results/<name>/`, in the order of their names.
+
+    Returns:
+        list of `pathlib.Path`; empty where there is no such folder, or no record in it.
+    """
+    return [path.parent for path in sorted((_results_folder() / name).glob(f"*/{FILE_NAME}"))]
+
+
 def _committed_path(name, table):
-    return Path(__file__).resolve().parents[2] / "results" / name / f"{table}.csv"
+    return _results_folder() / name / f"{table}.csv"
+
+
+def _results_folder():
+    return Path(__file__).resolve().parents[2] / "results"
 
 
 def phase_of(record):

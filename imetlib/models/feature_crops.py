@@ -115,6 +115,32 @@ def crop_indices(height, width, crop_size):
     return np.concatenate([crops, crops[:, :, ::-1]])
 
 
+def mirror_distance(network, images):
+    """How far the mirrored map of a picture lies from the map of the mirrored picture.
+
+    Args:
+        network: `keras.Model` from pictures to maps `(batch, height, width, channels)`.
+        images: `(num_pictures, height, width, 3)`, two at least, all different; one batch.
+
+    Returns:
+        float >= 0, as a share of how far maps of different pictures lie apart: 0 where both are
+        the same, 1 where a mirrored map says no more of the mirrored picture than that of
+        another picture does. Distances are root mean squares.
+
+    Raises:
+        ValueError: fewer than two pictures.
+    """
+    if len(images) < 2:
+        raise ValueError(f"`images` must be two pictures at least. Received: {len(images)}")
+    maps, of_mirrored = (
+        keras.ops.convert_to_numpy(keras.ops.cast(network(view, training=False), "float32"))
+        for view in (images, images[:, :, ::-1])
+    )
+    apart = np.linalg.norm(of_mirrored - maps[:, :, ::-1])
+    # Each with the mirrored map of the next picture.
+    return float(apart / np.linalg.norm(of_mirrored - np.roll(maps, 1, axis=0)[:, :, ::-1]))
+
+
 def ten_view_model(model, map_name, image_shape):
     """A trained network for larger pictures: mean logits of ten windows of their feature map.
 
