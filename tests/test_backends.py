@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 
 from imetlib.models.backbones import build_backbone
+from imetlib.models.cifar_alexnet import cifar_alexnet
+from imetlib.models.crop_classifier import crop_classifier, image_views_model
 from imetlib.models.heads import attach_head
 from imetlib.profiles import get_profile
 from imetlib.training.networks import build_classifier
@@ -53,6 +55,18 @@ def recurrent_attention():
     return with_attention("recurrent", num_glimpses=3)
 
 
+def ten_crops_of_the_map(batch_normalization=True):
+    trunk = cifar_alexnet(filters=(8, 12, 16, 12, 8), batch_normalization=batch_normalization)
+    head = crop_classifier(trunk.output.shape[1:], 5, hidden=(16,))
+    return keras.Model(trunk.input, head(trunk.output))
+
+
+def ten_crops_of_the_picture():
+    # `stir` finds the normalisation of layers, not of networks within.
+    model = ten_crops_of_the_map(batch_normalization=False)
+    return image_views_model(model, (32, 32, 3), padding=2)
+
+
 # What is compared: functions that build a small model from uint8 pictures (batch, 32, 32, 3).
 MODELS = [
     plain_classifier,
@@ -60,6 +74,8 @@ MODELS = [
     module_on_a_backbone,
     multi_attention,
     recurrent_attention,
+    ten_crops_of_the_map,
+    ten_crops_of_the_picture,
 ]
 
 # The layers of every module of `models/` have to be known before a file is opened.

@@ -12,7 +12,7 @@ from imetlib.files import replacing
 from imetlib.models.cifar_alexnet import cifar_alexnet
 from imetlib.models.crop_classifier import crop_classifier
 from imetlib.training.devices import dtype_policy, set_seed
-from imetlib.training.metrics import write_history
+from imetlib.training.metrics import weights_only, write_history
 from imetlib.training.predict import clear_memory
 from imetlib.training.ten_crop_run import BASE, HEADS, WHOLE
 
@@ -30,30 +30,30 @@ def train_whole(run, name, *, verbose=0):
     Returns:
         dict of facts: "held_out" (top-1 of the held-out pictures after the last epoch),
         "seconds", "num_params", "trainable_params".
+
+    Raises:
+        ValueError: the loss became infinite or no number.
     """
+    if is_trained(run, name):
+        return read_facts(run, name)
     settings, images = run.settings, run.pictures.train_images
 
     def read(rows, generator):
         return mirror_pictures(shift_pictures(images[rows], generator, settings.padding), generator)
 
     steps = len(run.rows) // settings.batch_size
+    set_seed(run.seed, deterministic=True)
+    model = build_whole(run, name)
     optimizer = keras.optimizers.SGD(
         _cosine(settings.learning_rate, steps * settings.epochs),
         momentum=0.9,
         nesterov=True,
         weight_decay=settings.weight_decay,
     )
-    return _train(
-        run,
-        name,
-        lambda: build_whole(run, name),
-        optimizer,
-        read,
-        images[run.held_out],
-        epochs=settings.epochs,
-        batch_size=settings.batch_size,
-        verbose=verbose,
-    )
+    _compile(model, optimizer, settings.label_smoothing)
+    batches = _endless(read, run.labels, run.rows, settings.batch_size, run.seed)
+    held_out = images[run.held_out]
+    return _fit(run, name, model, batches, steps, settings.epochs, held_out, verbose)
 
 
 def frozen_views(run):
@@ -67,6 +67,9 @@ def frozen_views(run):
 
     Returns:
         `(2, num_train, height, width, channels)` float16.
+
+    Raises:
+        ValueError: the base is not trained yet.
     """
     network = feature_network(load_network(run, BASE))
     images = run.pictures.train_images
@@ -79,32 +82,43 @@ def train_head(run, name, views, *, verbose=0):
     Args:
         run: `TenCropRun`.
         name: key of `HEADS`.
-        views: `frozen_views`.
+        views: `frozen_views`; of a head that is done None will do.
         verbose: as in `keras.Model.fit`.
 
     Returns:
         dict of facts, see `train_whole`.
+
+    Raises:
+        ValueError: the loss became infinite or no number.
     """
+    if is_trained(run, name):
+        return read_facts(run, name)
     settings = run.settings
 
     def read(rows, generator):
         return views[generator.integers(0, len(views), len(rows)), rows]
 
     steps = len(run.rows) // settings.head_batch_size
+    set_seed(run.seed, deterministic=True)
+    model = build_head(run, name, views.shape[2:])
     optimizer = keras.optimizers.AdamW(
-        _cosine(settings.head_learning_rate, steps * settings.head_epochs), weight_decay=0.01
+        _cosine(settings.head_learning_rate, steps * settings.head_epochs),
+        weight_decay=settings.head_weight_decay,
     )
-    return _train(
-        run,
-        name,
-        lambda: build_head(run, name, views.shape[2:]),
-        optimizer,
-        read,
-        views[0][run.held_out],
-        epochs=settings.head_epochs,
-        batch_size=settings.head_batch_size,
-        verbose=verbose,
-    )
+    _compile(model, optimizer, settings.label_smoothing)
+    batches = _endless(read, run.labels, run.rows, settings.head_batch_size, run.seed)
+    held_out = views[0][run.held_out]
+    return _fit(run, name, model, batches, steps, settings.head_epochs, held_out, verbose)
+
+
+def is_trained(run, name):
+    """Whether a network or head is done: its facts are written last."""
+    return run.path(name, ".json").is_file()
+
+
+def read_facts(run, name):
+    """Facts of a network or head that is done, see `train_whole`."""
+    return json.loads(run.path(name, ".json").read_text(encoding="utf-8"))
 
 
 def build_whole(run, name):
@@ -156,12 +170,16 @@ def features_of(network, images, batch_size=512):
 
 
 def predict(model, inputs, batch_size=512):
-    """Outputs of a model, float32; every batch has one size, so that it is compiled once.
+    """Outputs of a model; every batch has one size, so that it is compiled once.
 
     Args:
         model: `keras.Model` with one input and one output.
-        inputs: array of pictures or maps.
+        inputs: `(num_samples, ...)` array of pictures or maps, one at least. The last batch is
+            filled up with copies, whose outputs are left out.
         batch_size: int >= 1.
+
+    Returns:
+        `(num_samples, ...)` float32.
     """
     found = []
     for start in range(0, len(inputs), batch_size):
@@ -176,8 +194,9 @@ def predict(model, inputs, batch_size=512):
 
 def _with_weights(run, name, model):
     path = run.path(name, ".weights.h5")
-    if not path.is_file():
-        raise ValueError(f"{path}: no such weights; train {name!r} first")
+    # Not the weights: they are there before the run says that it is done.
+    if not is_trained(run, name):
+        raise ValueError(f"{path}: no weights of a finished run; train {name!r} first")
     model.load_weights(path)
     return model
 
@@ -194,33 +213,34 @@ def _classifier(run, map_shape, arguments):
     )
 
 
-def _train(run, name, build, optimizer, read, held_out, *, epochs, batch_size, verbose):
-    path = run.path(name, ".json")
-    if path.is_file():
-        return json.loads(path.read_text(encoding="utf-8"))
-    start = time.perf_counter()
-    set_seed(run.seed, deterministic=True)
-    model = build()
+def _compile(model, optimizer, label_smoothing):
     optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
     model.compile(
         optimizer=optimizer,
         loss=keras.losses.CategoricalCrossentropy(
-            from_logits=True, label_smoothing=run.settings.label_smoothing
+            from_logits=True, label_smoothing=label_smoothing
         ),
         metrics=["accuracy"],
     )
+
+
+def _fit(run, name, model, batches, steps, epochs, held_out, verbose):
+    """Train, and write weights, history and, last, the facts that mark a network as done."""
+    start = time.perf_counter()
     history = model.fit(
-        _endless(read, run.labels, run.rows, batch_size, run.seed),
-        steps_per_epoch=len(run.rows) // batch_size,
+        batches,
+        steps_per_epoch=steps,
         epochs=epochs,
+        shuffle=False,
         validation_data=(held_out, run.labels[run.held_out]),
         validation_batch_size=500,
         verbose=verbose,
         callbacks=[keras.callbacks.TerminateOnNaN()],
     ).history
     if len(history["loss"]) < epochs or not np.isfinite(history["loss"]).all():
-        raise ValueError(f"{name} diverged: lower the learning rate and run again")
-    model.save_weights(run.path(name, ".weights.h5"))
+        raise ValueError(f"{name} diverged: start a run with a lower learning rate")
+    with replacing(run.path(name, ".weights.h5")) as temporary:
+        weights_only(model).save_weights(temporary)
     rows = [
         {"epoch": epoch, **{key: values[epoch - 1] for key, values in history.items()}}
         for epoch in range(1, epochs + 1)
@@ -232,7 +252,7 @@ def _train(run, name, build, optimizer, read, held_out, *, epochs, batch_size, v
         "num_params": int(model.count_params()),
         "trainable_params": int(sum(np.prod(w.shape) for w in model.trainable_weights)),
     }
-    with replacing(path) as temporary:
+    with replacing(run.path(name, ".json")) as temporary:
         temporary.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
     clear_memory()
     return facts

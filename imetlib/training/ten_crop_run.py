@@ -1,5 +1,6 @@
 """One seed of the ten-crop experiment: its settings, its networks by name, its split and folder."""
 
+import hashlib
 import json
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
@@ -42,20 +43,24 @@ class TenCropSettings:
         profile: "fast" or "full".
         filters: five int, of `cifar_alexnet`.
         hidden: int each, units of FullNet's hidden layers.
-        epochs: of a whole network.
-        head_epochs: of a head on the frozen map.
-        batch_size, head_batch_size: pictures in a batch. What fills no batch is left out of an
-            epoch; the next one has another order.
+        epochs: int >= 1, of a whole network.
+        head_epochs: int >= 1, of a head on the frozen map.
+        num_held_out: training pictures for every choice, the same share of each class.
+        batch_size, head_batch_size: int >= 1, pictures in a batch. What fills no batch is left out
+            of an epoch; the next one has another order.
         learning_rate: greatest rate of a whole network (SGD, Nesterov momentum 0.9, cosine).
         head_learning_rate: greatest rate of a head (AdamW, cosine).
-        weight_decay: of the kernels, decoupled from the gradient: with momentum 0.9 as strong as a
-            tenth of it in the loss.
+        weight_decay: of a whole network's kernels, decoupled from the gradient: with momentum 0.9
+            as strong as a tenth of it in the loss.
+        head_weight_decay: of a head's kernels, decoupled too.
         conv_dropout: of what convolutions 3 to 5 read.
         dropout: of what FullNet's layers read.
         label_smoothing: float in [0, 1).
-        precision: dtype policy.
-        num_held_out: training pictures for every choice, the same share of each class.
+        precision: dtype policy, see `imetlib.training.devices.dtype_policy`.
         padding: pixels of black around a picture in the random crops of training.
+
+    Raises:
+        ValueError: no epoch, or a batch without pictures.
     """
 
     profile: str
@@ -69,11 +74,17 @@ class TenCropSettings:
     learning_rate: float = 0.05
     head_learning_rate: float = 1e-3
     weight_decay: float = 5e-3
+    head_weight_decay: float = 0.01
     conv_dropout: float = 0.0
     dropout: float = 0.0
     label_smoothing: float = 0.0
     precision: str = "float32"
     padding: int = 4
+
+    def __post_init__(self):
+        for key in ("epochs", "head_epochs", "batch_size", "head_batch_size"):
+            if getattr(self, key) < 1:
+                raise ValueError(f"`{key}` must be 1 at least. Received: {getattr(self, key)}")
 
 
 SETTINGS = {
@@ -141,39 +152,49 @@ def start_run(pictures, settings, seed, folder):
         `TenCropRun`.
 
     Raises:
-        ValueError: the folder holds a run of other settings, seed or pictures.
+        ValueError: the folder holds a run of other settings, seed or pictures, the pictures are
+            too few for a batch, or the held-out ones for the classes.
     """
     from sklearn.model_selection import train_test_split
 
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    identity = {"seed": seed, "pictures": pictures.source, "settings": asdict(settings)}
-    identity = json.loads(json.dumps(identity))
-    path = folder / "settings.json"
-    if not path.is_file():
-        with replacing(path) as temporary:
-            temporary.write_text(json.dumps(identity, indent=2) + "\n", encoding="utf-8")
-    known = json.loads(path.read_text(encoding="utf-8"))
-    if known != identity:
-        differing = [key for key in identity if known.get(key) != identity[key]]
-        raise ValueError(
-            f"{folder} holds a run with other {' and '.join(differing)}: take another folder, or "
-            "remove this one"
-        )
     rows, held_out = train_test_split(
         np.arange(len(pictures.train_labels)),
         test_size=settings.num_held_out,
         stratify=pictures.train_labels,
         random_state=seed,
     )
+    for key in ("batch_size", "head_batch_size"):
+        if getattr(settings, key) > len(rows):
+            raise ValueError(
+                f"`{key}` must not exceed the {len(rows):,} pictures to learn from. "
+                f"Received: {getattr(settings, key):,}"
+            )
+    folder = Path(folder)
+    _claim_folder(folder, pictures, settings, seed)
     return TenCropRun(pictures, settings, seed, folder, np.sort(rows), np.sort(held_out))
+
+
+def pictures_sha256(pictures):
+    """Hash of labels and source: decoders of JPEG differ by a grey level.
+
+    Args:
+        pictures: `ClassifiedPictures`.
+    """
+    digest = hashlib.sha256(pictures.source.encode())
+    for labels in (pictures.train_labels, pictures.test_labels):
+        digest.update(labels.astype(np.uint8).tobytes())
+    return digest.hexdigest()
 
 
 def with_settings(settings, **changes):
     """Settings with some replaced; None leaves one as it is.
 
+    Args:
+        settings: `TenCropSettings`.
+        **changes: its fields by name.
+
     Raises:
-        ValueError: an unknown setting.
+        ValueError: an unknown setting, or a value out of its range.
     """
     unknown = sorted(set(changes) - set(TenCropSettings.__dataclass_fields__))
     if unknown:
@@ -182,3 +203,26 @@ def with_settings(settings, **changes):
             f"Known: {', '.join(TenCropSettings.__dataclass_fields__)}"
         )
     return replace(settings, **{key: value for key, value in changes.items() if value is not None})
+
+
+def _claim_folder(folder, pictures, settings, seed):
+    """Write down whose folder this is, or check it."""
+    identity = {
+        "seed": seed,
+        "pictures": pictures.source,
+        "pictures_sha256": pictures_sha256(pictures),
+        **asdict(settings),
+    }
+    identity = json.loads(json.dumps(identity))
+    path = folder / "settings.json"
+    if not path.is_file():
+        with replacing(path) as temporary:
+            temporary.write_text(json.dumps(identity, indent=2) + "\n", encoding="utf-8")
+        return
+    known = json.loads(path.read_text(encoding="utf-8"))
+    differing = [key for key in {**identity, **known} if known.get(key) != identity.get(key)]
+    if differing:
+        raise ValueError(
+            f"{folder} holds a run of other settings ({', '.join(differing)}). Take another "
+            "folder, or remove this one; nothing was overwritten."
+        )

@@ -7,8 +7,6 @@ is opened once, when everything is trained and every choice is made on held-out 
 """
 
 import argparse
-import hashlib
-import json
 from dataclasses import asdict
 from pathlib import Path
 
@@ -27,13 +25,23 @@ from imetlib.training.ten_crop import (
     feature_network,
     features_of,
     frozen_views,
+    is_trained,
     load_head,
     load_network,
     predict,
+    read_facts,
     train_head,
     train_whole,
 )
-from imetlib.training.ten_crop_run import BASE, HEADS, SETTINGS, WHOLE, start_run, with_settings
+from imetlib.training.ten_crop_run import (
+    BASE,
+    HEADS,
+    SETTINGS,
+    WHOLE,
+    pictures_sha256,
+    start_run,
+    with_settings,
+)
 
 ANSWERS_FILE = "answers.npz"
 # Padding of the picture that its ten windows are cut from; one of them is chosen on held-out
@@ -67,8 +75,7 @@ def train_run(run, *, verbose=0, progress=print):
         facts[name] = train_whole(run, name, verbose=verbose)
         progress(f"{name}: held-out {facts[name]['held_out']:.4f}")
     # Computed only when a head is missing: at CIFAR-10's size it is 1.3 GB.
-    missing = [name for name in HEADS if not run.path(name, ".json").is_file()]
-    views = frozen_views(run) if missing else None
+    views = None if all(is_trained(run, name) for name in HEADS) else frozen_views(run)
     for name in HEADS:
         facts[name] = train_head(run, name, views, verbose=verbose)
         progress(f"{name}: held-out {facts[name]['held_out']:.4f}")
@@ -86,6 +93,9 @@ def answer(run, images, *, transforms=True):
     Returns:
         dict of name to `(num_pictures,)` uint8: the keys of `WHOLE` and `HEADS`,
         `PICTURE_VIEWS` of the base, and "<transform>, draw <k>".
+
+    Raises:
+        ValueError: a network is not trained yet.
     """
     found = {}
     for name in WHOLE:
@@ -123,8 +133,12 @@ def finish_run(run, target):
             history of each network, `<network>.csv`.
 
     Returns:
-        the record, a dict; `scores` holds "held_out" and "test" top-1 of each answer,
-        `chosen_padding` that of `PICTURE_VIEWS` with the best held-out score.
+        the record, a dict; `scores` holds "held_out" and "test" top-1 of each answer (random
+        transforms "test" alone), `chosen_padding` that of `PADDINGS` with the best held-out
+        score, the least of equal ones.
+
+    Raises:
+        ValueError: a network is not trained yet.
     """
     pictures, target = run.pictures, Path(target)
     labels = pictures.train_labels[run.held_out]
@@ -134,10 +148,7 @@ def finish_run(run, target):
     answers = answer(run, pictures.test_images)
     for name, found in answers.items():
         scores.setdefault(name, {})["test"] = _top1(found, pictures.test_labels)
-    facts = {
-        name: json.loads(run.path(name, ".json").read_text(encoding="utf-8"))
-        for name in (*WHOLE, *HEADS)
-    }
+    facts = {name: read_facts(run, name) for name in (*WHOLE, *HEADS)}
     counts = np.bincount(pictures.test_labels)
     devices = describe_devices()
     record = new_record(
@@ -146,7 +157,7 @@ def finish_run(run, target):
         seed=run.seed,
         split="test",
         image_shape=pictures.test_images.shape[1:],
-        collection_sha256=_sha256(pictures),
+        collection_sha256=pictures_sha256(pictures),
         metric="top-1",
         score=scores[BASE]["test"],
         constant_score=float(counts.max() / counts.sum()),
@@ -160,12 +171,13 @@ def finish_run(run, target):
         device=", ".join(devices["accelerators"]) or None,
         device_details=devices,
     )
-    replace_record(target, record)
     with replacing(target / ANSWERS_FILE) as path:
         np.savez_compressed(path, labels=pictures.test_labels.astype(np.uint8), **answers)
-    for name in (*WHOLE, *HEADS):
+    for name in facts:
         history = run.path(name, ".csv")
-        (target / history.name).write_bytes(history.read_bytes())
+        with replacing(target / history.name) as path:
+            path.write_bytes(history.read_bytes())
+    replace_record(target, record)
     return record
 
 
@@ -176,14 +188,6 @@ def _probabilities(scores):
 
 def _top1(answers, labels):
     return float((answers == labels).mean())
-
-
-def _sha256(pictures):
-    """Of labels and source: decoders of JPEG differ by a grey level."""
-    digest = hashlib.sha256(pictures.source.encode())
-    for labels in (pictures.train_labels, pictures.test_labels):
-        digest.update(labels.astype(np.uint8).tobytes())
-    return digest.hexdigest()
 
 
 def main():
