@@ -146,14 +146,16 @@ def mirror(images):
 
 def test_the_split_is_disjoint_stratified_and_of_the_wanted_size(pictures, tmp_path):
     settings = replace(TINY, num_held_out=15)
-    run, other = (start_run(pictures, settings, seed, tmp_path / str(seed)) for seed in (0, 1))
-    np.testing.assert_array_equal(np.sort([*run.rows, *run.held_out]), np.arange(45))
-    assert len(run.held_out) == 15 and (np.diff(run.rows) > 0).all()
+    runs = [start_run(pictures, settings, seed, tmp_path / str(seed)) for seed in range(5)]
     counts = np.bincount(pictures.train_labels)
-    held_out = np.bincount(pictures.train_labels[run.held_out])
     assert counts.tolist() == [23, 11, 11]
-    assert np.abs(held_out - counts / 3).max() < 1
-    assert run.held_out.tolist() != other.held_out.tolist()
+    for run in runs:
+        np.testing.assert_array_equal(np.sort([*run.rows, *run.held_out]), np.arange(45))
+        assert len(run.held_out) == 15
+        assert (np.diff(run.rows) > 0).all() and (np.diff(run.held_out) > 0).all()
+        held_out = np.bincount(pictures.train_labels[run.held_out])
+        assert np.abs(held_out - counts / 3).max() < 1
+    assert len({run.held_out.tobytes() for run in runs}) == 5
 
 
 def test_a_folder_of_another_run_is_refused(pictures, tmp_path):
@@ -418,12 +420,18 @@ def test_predict_of_a_count_that_fills_no_batch(count, sizes):
 # Answers and the record -------------------------------------------------------------------------
 
 
-def test_answers_of_views_of_the_picture(run, finished):
-    """Mean probabilities of the base on pictures that are moved by hand."""
-    target, _ = finished
-    answers = np.load(target / "answers.npz")
-    base = load_network(run, "dense")
-    images = run.pictures.test_images
+def test_answers_of_views_and_of_a_head(pictures, tmp_path, monkeypatch):
+    """Mean probabilities of the base on pictures that are moved by hand; a head on its map."""
+    run = start_run(pictures, TINY, SEED, tmp_path)
+    images = np.random.default_rng(5).integers(0, 256, (120, 4, 4, 3), dtype=np.uint8)
+    images = images.repeat(8, axis=1).repeat(8, axis=2)
+    base = stirred(build_whole(run, "dense"), images)
+    maps = keras.Model(base.input, base.get_layer("pool5").output).predict_on_batch(images)
+    head = stirred(build_head(run, "ten hidden", (5, 5, 5)), maps)
+    monkeypatch.setattr(ten_crop_study, "load_network", lambda run, name: base)
+    monkeypatch.setattr(ten_crop_study, "load_head", lambda run, name, shape: head)
+    monkeypatch.setattr(ten_crop_study, "clear_memory", lambda: None)
+    answers = answer(run, images, transforms=False)
 
     def probabilities(pictures):
         return softmax(base.predict_on_batch(np.ascontiguousarray(pictures)))
@@ -439,22 +447,30 @@ def test_answers_of_views_of_the_picture(run, finished):
         windows += [mirror(window) for window in windows]
         views = [probabilities(window) for window in windows]
         wanted[f"ten pictures, padding {padding}"] = np.mean(views, axis=0)
+    wanted["ten hidden"] = softmax(head.predict_on_batch(maps))
     for name, y_prob in wanted.items():
         # Rounding may turn an answer whose best two are as good as equal.
         first, second = np.sort(y_prob, axis=1)[:, :-3:-1].T
-        clear = first - second > 1e-5
-        assert clear.sum() > 18
+        clear = first - second > 1e-3
+        assert clear.sum() > 100
         np.testing.assert_array_equal(answers[name][clear], y_prob.argmax(axis=1)[clear])
+    found = {tuple(y_prob.argmax(axis=1)) for y_prob in wanted.values()}
+    assert len(found) == len(wanted), "each of them gives answers of its own"
+    assert min(len(set(answers)) for answers in found) == CLASSES
 
 
-def test_answers_of_heads_go_through_the_map(run, finished):
-    answers = np.load(finished[0] / "answers.npz")
-    base = load_network(run, "dense")
-    maps = keras.Model(base.input, base.get_layer("pool5").output)
-    maps = maps.predict_on_batch(run.pictures.test_images).astype(np.float16)
-    for name in HEADS_TRAINED:
-        scores = load_head(run, name, (5, 5, 5)).predict_on_batch(maps.astype(np.float32))
-        np.testing.assert_array_equal(answers[name], scores.argmax(axis=1))
+def stirred(model, inputs):
+    """Other than after two epochs, classes are about as frequent and views differ."""
+    rng = np.random.default_rng(1)
+    for weight in model.weights:
+        if weight.name == "kernel":
+            scale = 2 / np.sqrt(np.prod(weight.shape[:-1]))
+            weight.assign(rng.normal(0, scale, weight.shape).astype("float32"))
+    for _ in range(20):
+        bias = keras.ops.convert_to_numpy(model.weights[-1])
+        share = softmax(model.predict_on_batch(inputs)).mean(axis=0)
+        model.weights[-1].assign(bias - np.log(share).astype("float32"))
+    return model
 
 
 def test_random_transforms_are_random_and_repeat(run, monkeypatch):
