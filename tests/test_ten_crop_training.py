@@ -28,8 +28,8 @@ from imetlib.training.ten_crop_run import (
     SETTINGS,
     WHOLE,
     TenCropSettings,
+    settings_of,
     start_run,
-    with_settings,
 )
 from imetlib.training.ten_crop_study import (
     PADDINGS,
@@ -48,6 +48,7 @@ TINY = TenCropSettings(
     (4, 6, 6, 6, 5),
     (7,),
     epochs=2,
+    joint_epochs=2,
     head_epochs=2,
     num_held_out=9,
     batch_size=8,
@@ -175,12 +176,15 @@ def test_a_folder_of_another_run_is_refused(pictures, tmp_path):
 
 
 def test_settings_that_do_not_exist_or_do_not_fit(pictures, tmp_path):
-    assert with_settings(TINY, epochs=5, batch_size=None) == replace(TINY, epochs=5)
+    full = SETTINGS["full"]
+    assert settings_of("full", epochs=5, batch_size=None) == replace(full, epochs=5)
+    with pytest.raises(ValueError, match=r"Unknown profile 'report'\. Known: fast, full"):
+        settings_of("report")
     with pytest.raises(ValueError, match=r"Unknown settings: epoch, rate\. Known: profile, filt"):
-        with_settings(TINY, epoch=5, rate=1.0)
-    for key in ("epochs", "head_epochs", "batch_size", "head_batch_size"):
+        settings_of("fast", epoch=5, rate=1.0)
+    for key in ("epochs", "joint_epochs", "head_epochs", "batch_size", "head_batch_size"):
         with pytest.raises(ValueError, match=f"`{key}` must be 1 at least. Received: 0"):
-            with_settings(TINY, **{key: 0})
+            settings_of("fast", **{key: 0})
     # Without this error an epoch would have no batch, and the first one never come.
     for key in ("batch_size", "head_batch_size"):
         with pytest.raises(ValueError, match=f"`{key}` must not exceed the 36 .* Received: 37"):
@@ -431,7 +435,7 @@ def test_answers_of_views_and_of_a_head(pictures, tmp_path, monkeypatch):
     monkeypatch.setattr(ten_crop_study, "load_network", lambda run, name: base)
     monkeypatch.setattr(ten_crop_study, "load_head", lambda run, name, shape: head)
     monkeypatch.setattr(ten_crop_study, "clear_memory", lambda: None)
-    answers = answer(run, images, transforms=False)
+    answers = answer(run, images)
 
     def probabilities(pictures):
         return softmax(base.predict_on_batch(np.ascontiguousarray(pictures)))
@@ -488,13 +492,12 @@ def test_random_transforms_are_random_and_repeat(run, monkeypatch):
     monkeypatch.setattr(ten_crop_study, "features_of", lambda network, images: maps)
     images = run.pictures.test_images
     names = {*TRAINED, *PICTURE_VIEWS}
-    assert set(answer(run, images, transforms=False)) == names
-    without = len(seen)
     moved = []
     for _ in range(2):
         seen.clear()
         found = answer(run, images)
-        moved.append([seen[index] for index in range(without, len(seen))])
+        # Asked last.
+        moved.append([seen[index] for index in range(len(seen) - 6, len(seen))])
     drawn = [f"{kind}, draw {draw}" for kind in ("flip", "crop and flip") for draw in range(3)]
     assert list(found)[-6:] == drawn and set(found) == {*names, *drawn}
     for first, again in zip(*moved, strict=True):
@@ -523,7 +526,6 @@ def test_the_record_is_what_the_answers_say(run, finished):
         assert record["scores"][name]["held_out"] == pytest.approx(
             read_facts(run, name)["held_out"], abs=1e-6
         )
-    assert "held_out" not in record["scores"]["flip, draw 0"]
     assert record["score"] == record["scores"]["dense"]["test"]
 
 
@@ -548,19 +550,22 @@ def test_the_record_says_what_it_is(run, finished):
 
 
 def test_the_padding_is_chosen_on_held_out_pictures(run, tmp_path, monkeypatch):
-    """The test set would choose 1, held-out pictures say 4; they are asked first."""
-    asked = []
+    """The test set would choose 1, held-out pictures say 4."""
     right = {"held_out": {1: 3, 2: 4, 4: 6}, "test": {1: 20, 2: 4, 4: 6}}
+    held_out, test = run.pictures.train_labels[run.held_out], run.pictures.test_labels
 
-    def fake(run, images, *, transforms=True):
-        split = "test" if len(asked) else "held_out"
-        asked.append(images)
-        pictures = run.pictures
-        labels = pictures.test_labels if asked[1:] else pictures.train_labels[run.held_out]
-        found = {"dense": labels}
-        for padding, number in right[split].items():
-            wrong = np.arange(len(labels)) >= number
-            found[f"ten pictures, padding {padding}"] = (labels + wrong) % CLASSES
+    def fake(run, images):
+        np.testing.assert_array_equal(images[:9], run.pictures.train_images[run.held_out])
+        np.testing.assert_array_equal(images[9:], run.pictures.test_images)
+        found = {"dense": np.concatenate([held_out, test])}
+        for padding in PADDINGS:
+            wrong = [
+                np.arange(len(labels)) >= right[split][padding]
+                for split, labels in (("held_out", held_out), ("test", test))
+            ]
+            found[f"ten pictures, padding {padding}"] = (
+                found["dense"] + np.concatenate(wrong)
+            ) % CLASSES
         return found
 
     monkeypatch.setattr(ten_crop_study, "answer", fake)
@@ -568,12 +573,28 @@ def test_the_padding_is_chosen_on_held_out_pictures(run, tmp_path, monkeypatch):
     assert record["chosen_padding"] == 4
     assert record["scores"]["ten pictures, padding 1"]["test"] == pytest.approx(20 / 22)
     assert record["scores"]["ten pictures, padding 2"]["held_out"] == pytest.approx(4 / 9)
-    np.testing.assert_array_equal(asked[0], run.pictures.train_images[run.held_out])
-    np.testing.assert_array_equal(asked[1], run.pictures.test_images)
-    assert len(asked) == 2
     right["held_out"] = {1: 3, 2: 5, 4: 5}
-    asked.clear()
     assert finish_run(run, tmp_path)["chosen_padding"] == 2, "of equal ones the least"
+
+
+def test_joint_networks_start_from_the_base(run, fits, tmp_path, monkeypatch):
+    """Before its first step another network has the base's convolutions."""
+    copy = copy_of(run, tmp_path / "copy")
+    copy.path("ten crops", ".json").unlink()
+    started = {}
+    monkeypatch.setattr(
+        ten_crop, "_fit", lambda run, name, model, *rest: started.update({name: model})
+    )
+    train_whole(copy, "ten crops")
+    base = {layer.name: layer for layer in load_network(run, "dense").layers}
+    compared = [layer for layer in started["ten crops"].layers if layer.name.startswith("conv")]
+    assert len(compared) > 10
+    for layer in compared:
+        for weight, wanted in zip(layer.get_weights(), base[layer.name].get_weights(), strict=True):
+            np.testing.assert_array_equal(weight, wanted)
+    copy.path("dense", ".json").unlink()
+    with pytest.raises(ValueError, match="train 'dense' first"):
+        train_whole(copy, "ten crops")
 
 
 def test_the_command_line_goes_on(run, fits, tmp_path, monkeypatch, capsys):

@@ -11,7 +11,7 @@ from imetlib.collection.shifts import mirror_pictures, shift_pictures
 from imetlib.files import replacing
 from imetlib.models.cifar_alexnet import cifar_alexnet
 from imetlib.models.crop_classifier import crop_classifier
-from imetlib.training.devices import dtype_policy, set_seed
+from imetlib.training.devices import describe_devices, dtype_policy, set_seed
 from imetlib.training.metrics import weights_only, write_history
 from imetlib.training.predict import clear_memory
 from imetlib.training.ten_crop_run import BASE, HEADS, WHOLE
@@ -23,16 +23,16 @@ def train_whole(run, name, *, verbose=0):
     """Train a network of `WHOLE` on shifted and mirrored pictures; one that is done is read.
 
     Args:
-        run: `TenCropRun`.
+        run: `TenCropRun`; its base is trained, unless `name` is the base.
         name: key of `WHOLE`.
         verbose: as in `keras.Model.fit`.
 
     Returns:
         dict of facts: "held_out" (top-1 of the held-out pictures after the last epoch),
-        "seconds", "num_params", "trainable_params".
+        "seconds", "num_params", "trainable_params", "device".
 
     Raises:
-        ValueError: the loss became infinite or no number.
+        ValueError: the loss became infinite or no number, or the base is missing.
     """
     if is_trained(run, name):
         return read_facts(run, name)
@@ -41,11 +41,17 @@ def train_whole(run, name, *, verbose=0):
     def read(rows, generator):
         return mirror_pictures(shift_pictures(images[rows], generator, settings.padding), generator)
 
+    epochs, learning_rate = settings.epochs, settings.learning_rate
+    if name != BASE:
+        epochs, learning_rate = settings.joint_epochs, settings.joint_learning_rate
     steps = len(run.rows) // settings.batch_size
     set_seed(run.seed, deterministic=True)
     model = build_whole(run, name)
+    if name != BASE:
+        for layer in feature_network(load_network(run, BASE)).layers:
+            model.get_layer(layer.name).set_weights(layer.get_weights())
     optimizer = keras.optimizers.SGD(
-        _cosine(settings.learning_rate, steps * settings.epochs),
+        _cosine(learning_rate, steps * epochs),
         momentum=0.9,
         nesterov=True,
         weight_decay=settings.weight_decay,
@@ -53,7 +59,7 @@ def train_whole(run, name, *, verbose=0):
     _compile(model, optimizer, settings.label_smoothing)
     batches = _endless(read, run.labels, run.rows, settings.batch_size, run.seed)
     held_out = images[run.held_out]
-    return _fit(run, name, model, batches, steps, settings.epochs, held_out, verbose)
+    return _fit(run, name, model, batches, steps, epochs, held_out, verbose)
 
 
 def frozen_views(run):
@@ -251,6 +257,7 @@ def _fit(run, name, model, batches, steps, epochs, held_out, verbose):
         "seconds": time.perf_counter() - start,
         "num_params": int(model.count_params()),
         "trainable_params": int(sum(np.prod(w.shape) for w in model.trainable_weights)),
+        "device": ", ".join(describe_devices()["accelerators"]) or "CPU",
     }
     with replacing(run.path(name, ".json")) as temporary:
         temporary.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")

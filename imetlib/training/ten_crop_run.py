@@ -14,7 +14,8 @@ from imetlib.files import replacing
 # The network that is frozen for the heads, and the plain one of every comparison.
 BASE = "dense"
 # Whole networks, name to arguments of `crop_classifier`; "hidden" here: whether FullNet has
-# hidden layers.
+# hidden layers. All but the base start from its convolutions and train them on, jointly with a new
+# FullNet.
 WHOLE = {
     BASE: {"views": "whole"},
     "hidden dense": {"views": "whole", "hidden": True},
@@ -43,12 +44,14 @@ class TenCropSettings:
         profile: "fast" or "full".
         filters: five int, of `cifar_alexnet`.
         hidden: int each, units of FullNet's hidden layers.
-        epochs: int >= 1, of a whole network.
+        epochs: int >= 1, of the base, from scratch.
+        joint_epochs: int >= 1, of the other whole networks, from the base's convolutions on.
         head_epochs: int >= 1, of a head on the frozen map.
         num_held_out: training pictures for every choice, the same share of each class.
         batch_size, head_batch_size: int >= 1, pictures in a batch. What fills no batch is left out
             of an epoch; the next one has another order.
-        learning_rate: greatest rate of a whole network (SGD, Nesterov momentum 0.9, cosine).
+        learning_rate, joint_learning_rate: greatest rate of the base, and of the other whole
+            networks (SGD, Nesterov momentum 0.9, cosine).
         head_learning_rate: greatest rate of a head (AdamW, cosine).
         weight_decay: of a whole network's kernels, decoupled from the gradient: with momentum 0.9
             as strong as a tenth of it in the loss.
@@ -67,11 +70,13 @@ class TenCropSettings:
     filters: tuple[int, ...]
     hidden: tuple[int, ...]
     epochs: int
+    joint_epochs: int
     head_epochs: int
     num_held_out: int
     batch_size: int = 128
     head_batch_size: int = 512
     learning_rate: float = 0.05
+    joint_learning_rate: float = 0.02
     head_learning_rate: float = 1e-3
     weight_decay: float = 5e-3
     head_weight_decay: float = 0.01
@@ -82,20 +87,21 @@ class TenCropSettings:
     padding: int = 4
 
     def __post_init__(self):
-        for key in ("epochs", "head_epochs", "batch_size", "head_batch_size"):
+        for key in ("epochs", "joint_epochs", "head_epochs", "batch_size", "head_batch_size"):
             if getattr(self, key) < 1:
                 raise ValueError(f"`{key}` must be 1 at least. Received: {getattr(self, key)}")
 
 
 SETTINGS = {
     "fast": TenCropSettings(
-        "fast", (16, 32, 48, 32, 32), (64,), 8, 6, 500, batch_size=32, head_batch_size=64
+        "fast", (16, 32, 48, 32, 32), (64,), 6, 3, 4, 500, batch_size=32, head_batch_size=64
     ),
     "full": TenCropSettings(
         "full",
         (64, 192, 384, 256, 256),
         (1024, 1024),
-        8,
+        14,
+        4,
         8,
         5_000,
         conv_dropout=0.2,
@@ -186,23 +192,27 @@ def pictures_sha256(pictures):
     return digest.hexdigest()
 
 
-def with_settings(settings, **changes):
-    """Settings with some replaced; None leaves one as it is.
+def settings_of(profile, **changes):
+    """Settings of a profile with some replaced; None leaves one as it is.
 
     Args:
-        settings: `TenCropSettings`.
-        **changes: its fields by name.
+        profile: "fast" or "full".
+        **changes: fields of `TenCropSettings` by name.
 
     Raises:
-        ValueError: an unknown setting, or a value out of its range.
+        ValueError: an unknown profile or setting, or a value out of its range.
     """
+    if profile not in SETTINGS:
+        raise ValueError(f"Unknown profile {profile!r}. Known: {', '.join(SETTINGS)}")
     unknown = sorted(set(changes) - set(TenCropSettings.__dataclass_fields__))
     if unknown:
         raise ValueError(
             f"Unknown settings: {', '.join(unknown)}. "
             f"Known: {', '.join(TenCropSettings.__dataclass_fields__)}"
         )
-    return replace(settings, **{key: value for key, value in changes.items() if value is not None})
+    return replace(
+        SETTINGS[profile], **{key: value for key, value in changes.items() if value is not None}
+    )
 
 
 def _claim_folder(folder, pictures, settings, seed):

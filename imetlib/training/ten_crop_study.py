@@ -39,8 +39,8 @@ from imetlib.training.ten_crop_run import (
     SETTINGS,
     WHOLE,
     pictures_sha256,
+    settings_of,
     start_run,
-    with_settings,
 )
 
 ANSWERS_FILE = "answers.npz"
@@ -82,26 +82,24 @@ def train_run(run, *, verbose=0, progress=print):
     return facts
 
 
-def answer(run, images, *, transforms=True):
+def answer(run, images):
     """The class that each network, view and transform gives to pictures.
 
     Args:
         run: `TenCropRun` whose networks are all trained.
         images: `(num_pictures, height, width, 3)` uint8.
-        transforms: also under random transforms of the pictures, as they should not be tested.
 
     Returns:
         dict of name to `(num_pictures,)` uint8: the keys of `WHOLE` and `HEADS`,
-        `PICTURE_VIEWS` of the base, and "<transform>, draw <k>".
+        `PICTURE_VIEWS` of the base, and "<transform>, draw <k>", of the base on pictures that are
+        transformed at random, as they should not be tested.
 
     Raises:
         ValueError: a network is not trained yet.
     """
-    found = {}
-    for name in WHOLE:
-        found[name] = predict(load_network(run, name), images)
-        clear_memory()
-    base = load_network(run, BASE)
+    networks = {name: load_network(run, name) for name in WHOLE}
+    found = {name: predict(network, images) for name, network in networks.items()}
+    base = networks[BASE]
     maps = features_of(feature_network(base), images)
     for name in HEADS:
         found[name] = predict(load_head(run, name, maps.shape[1:]), maps)
@@ -112,7 +110,7 @@ def answer(run, images, *, transforms=True):
     for padding in PADDINGS:
         views = image_views_model(base, images.shape[1:], padding=padding)
         found[f"ten pictures, padding {padding}"] = predict(views, images, batch_size=100)
-    for transform in TRANSFORMS if transforms else ():
+    for transform in TRANSFORMS:
         for draw in range(NUM_DRAWS):
             generator = np.random.default_rng([run.seed, draw])
             moved = images
@@ -133,21 +131,26 @@ def finish_run(run, target):
             history of each network, `<network>.csv`.
 
     Returns:
-        the record, a dict; `scores` holds "held_out" and "test" top-1 of each answer (random
-        transforms "test" alone), `chosen_padding` that of `PADDINGS` with the best held-out
-        score, the least of equal ones.
+        the record, a dict; `scores` holds "held_out" and "test" top-1 of each answer, `devices`
+        what each network was trained on, `chosen_padding` that of `PADDINGS` with the best
+        held-out score, the least of equal ones.
 
     Raises:
         ValueError: a network is not trained yet.
     """
     pictures, target = run.pictures, Path(target)
-    labels = pictures.train_labels[run.held_out]
-    held_out = answer(run, pictures.train_images[run.held_out], transforms=False)
-    scores = {name: {"held_out": _top1(found, labels)} for name, found in held_out.items()}
+    held_out = pictures.train_labels[run.held_out]
+    # All at once: most of a small run's time goes into compiling.
+    found = answer(run, np.concatenate([pictures.train_images[run.held_out], pictures.test_images]))
+    answers = {name: values[len(held_out) :] for name, values in found.items()}
+    scores = {
+        name: {
+            "held_out": _top1(found[name][: len(held_out)], held_out),
+            "test": _top1(answers[name], pictures.test_labels),
+        }
+        for name in found
+    }
     chosen = max(PADDINGS, key=lambda p: scores[f"ten pictures, padding {p}"]["held_out"])
-    answers = answer(run, pictures.test_images)
-    for name, found in answers.items():
-        scores.setdefault(name, {})["test"] = _top1(found, pictures.test_labels)
     facts = {name: read_facts(run, name) for name in (*WHOLE, *HEADS)}
     counts = np.bincount(pictures.test_labels)
     devices = describe_devices()
@@ -167,6 +170,7 @@ def finish_run(run, target):
         chosen_padding=chosen,
         seconds={name: found["seconds"] for name, found in facts.items()},
         num_params={name: found["num_params"] for name, found in facts.items()},
+        devices={name: found["device"] for name, found in facts.items()},
         pictures=pictures.source,
         device=", ".join(devices["accelerators"]) or None,
         device_details=devices,
@@ -200,17 +204,12 @@ def main():
     parser.add_argument("--profile", choices=tuple(SETTINGS), default="full")
     parser.add_argument("--cifar", default="", help="file of CIFAR-10, .npz")
     parser.add_argument("--out", default="", help="folder for runs")
-    for name in ("epochs", "head-epochs", "batch-size"):
-        parser.add_argument(f"--{name}", type=int, default=None)
-    parser.add_argument("--learning-rate", type=float, default=None)
+    overrides = ("epochs", "joint_epochs", "head_epochs", "batch_size", "learning_rate")
+    for name in overrides:
+        kind = float if name == "learning_rate" else int
+        parser.add_argument(f"--{name.replace('_', '-')}", type=kind, default=None)
     given = parser.parse_args()
-    settings = with_settings(
-        SETTINGS[given.profile],
-        epochs=given.epochs,
-        head_epochs=given.head_epochs,
-        batch_size=given.batch_size,
-        learning_rate=given.learning_rate,
-    )
+    settings = settings_of(given.profile, **{name: getattr(given, name) for name in overrides})
     pictures = pictures_of(given.profile, given.cifar)
     name = f"seed{given.seed}"
     folder = runs_folder(given.out) / f"ten-crop-{given.profile}" / name
