@@ -34,8 +34,12 @@ test: $(INSTALLED)  ## ruff, pytest (unit, contract, doctest), every notebook un
 	step() { title=$$1; shift; printf '\n== %s\n' "$$title"; "$$@" || failed="$$failed, $$title"; }; \
 	step "ruff check" $(PY) -m ruff check .; \
 	step "ruff format" $(PY) -m ruff format --check .; \
-	step "pytest: unit, contract, doctest" $(PY) -m pytest -q; \
-	step "nbval: notebooks" $(NBVAL) -q notebooks/0*.ipynb; \
+	log=$$(mktemp); \
+	$(NBVAL) -q notebooks/0*.ipynb > "$$log" 2>&1 & notebooks=$$!; \
+	trap 'kill $$notebooks; exit 130' INT TERM; \
+	step "pytest: unit, contract, doctest (notebooks run beside it)" $(PY) -m pytest -q; \
+	step "nbval: notebooks" wait $$notebooks; \
+	cat "$$log"; rm -f "$$log"; \
 	if [ -n "$$failed" ]; then printf '\nFailed: %s\n' "$${failed#, }"; exit 1; fi; \
 	printf '\nAll passed.\n'
 

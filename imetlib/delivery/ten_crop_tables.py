@@ -74,8 +74,8 @@ def accuracy_table(folders: Iterable[str | Path]) -> pd.DataFrame:
         DataFrame in the order of the first record, the draws of one transform in one row:
         `answer`, `kind`; `held_out` and `test`, means over seeds, with `held_out_error` and
         `test_error`, standard errors of these (NaN of one seed); `num_seeds`; `tests`, the test
-        accuracies seed by seed, a tuple. There are no held-out figures of transforms: NaN.
-        Of a transform a seed counts with the mean over its draws.
+        accuracies seed by seed, a tuple. Of a transform a seed counts with the mean over its draws.
+        A figure that a record lacks is NaN.
 
     Raises:
         ValueError: no folder, a folder without a record, or seeds of different data, settings or
