@@ -8,11 +8,12 @@ seconds for each of them. On a busy machine processor time repeats better than t
 
 import argparse
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from benchmarks.clocks import CLOCKS, read_clocks
+from benchmarks.clocks import CLOCKS, measure_in_turns, read_clocks
 from benchmarks.records import write_figures
 from imetlib.models.costs import count_macs
 from imetlib.models.residual_attention import ResidualAttention56
@@ -83,19 +84,18 @@ def measure_steps(networks, batch_size, repeats, jit):
         count = max(1, round(most / macs[name]))
         images = rng.random((count, *network.input_shape[1:]), dtype=np.float32)
         batches[name] = images, np.zeros((count, network.output_shape[1]), np.float32)
-    clocks = {name: [] for name in networks}
-    for turn in range(repeats + 2):
-        for name, network in networks.items():
-            start = read_clocks()
-            network.train_on_batch(*batches[name])
-            if turn >= 2:  # the first steps compile
-                clocks[name].append(read_clocks() - start)
-    medians = {name: np.median(values, axis=0) for name, values in clocks.items()}
+    seconds = measure_in_turns(
+        {
+            name: partial(network.train_on_batch, *batches[name])
+            for name, network in networks.items()
+        },
+        repeats,
+    )
     return {
         name: {
             "pictures": len(batches[name][0]),
             "billion_macs": len(batches[name][0]) * macs[name] / 1e9,
-            **dict(zip(CLOCKS, medians[name], strict=True)),
+            **seconds[name],
         }
         for name in networks
     }

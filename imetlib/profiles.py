@@ -260,13 +260,28 @@ def get_profile(name, **overrides):
     """
     if name not in _PROFILES:
         raise ValueError(f"Unknown profile {name!r}. Known: {', '.join(PROFILE_NAMES)}")
-    known = [field.name for field in fields(Profile) if field.name != "name"]
+    if overrides.get("image_shape") is not None:
+        overrides["image_shape"] = tuple(overrides["image_shape"])
+    profile = override_settings(_PROFILES[name], overrides, fixed=("name",))
+    check_settings(profile)
+    return profile
+
+
+def override_settings(settings, overrides, *, fixed=()):
+    """A dataclass of settings with some replaced; None leaves one as it is.
+
+    Args:
+        settings: dataclass instance.
+        overrides: dict of field to value.
+        fixed: fields that nobody replaces.
+
+    Raises:
+        ValueError: an unknown setting.
+    """
+    known = [field.name for field in fields(settings) if field.name not in fixed]
     unknown = sorted(set(overrides) - set(known))
     if unknown:
         raise ValueError(f"Unknown settings: {', '.join(unknown)}. Known: {', '.join(known)}")
-    chosen = {key: value for key, value in overrides.items() if value is not None}
-    if "image_shape" in chosen:
-        chosen["image_shape"] = tuple(chosen["image_shape"])
-    profile = replace(_PROFILES[name], **chosen)
-    check_settings(profile)
-    return profile
+    return replace(
+        settings, **{key: value for key, value in overrides.items() if value is not None}
+    )

@@ -1,4 +1,4 @@
-"""What a network costs: the multiply-adds of one picture."""
+"""What a network costs: the multiply-adds of one picture, the parameters that learn."""
 
 import math
 
@@ -22,6 +22,15 @@ _CONVOLUTIONS = (
 _CELLS = (keras.layers.SimpleRNNCell, keras.layers.GRUCell, keras.layers.LSTMCell)
 # Layers whose weights of two or more axes multiply element by element.
 _ELEMENTWISE = (keras.layers.PReLU, keras.layers.LayerNormalization)
+
+
+def count_trainable(model):
+    """Parameters that learn, as an int; Keras's `count_params` counts the frozen ones too.
+
+    Args:
+        model: `keras.Model`, built.
+    """
+    return int(sum(math.prod(weight.shape) for weight in model.trainable_weights))
 
 
 def count_macs(model, image_shape=None):

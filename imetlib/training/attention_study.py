@@ -11,6 +11,7 @@ from imetlib.decisions.thresholds import search_threshold
 from imetlib.delivery.records import read_record
 from imetlib.models.multi_attention import ablate_parts
 from imetlib.models.recurrent_attention import fix_glimpses
+from imetlib.models.residual_attention import mask_names
 from imetlib.training.ablation import paired_difference
 from imetlib.training.devices import set_seed
 from imetlib.training.fit import preprocessing_of
@@ -245,10 +246,13 @@ def localise_run(data, folder):
         other folds.
     """
     images, motifs = pictures_and_motifs(data, data.rows_of_folds(HOLDOUT))
-    examples = pictures_and_motifs(data, data.rows_of_folds(*inner_folds(data)))
+    examples = None
     tables = []
     for state in ("trained", "untrained"):
         model, _ = load_network(data, folder, trained=state == "trained")
+        # Thousands of pictures, of use to soft masks alone.
+        if mask_names(model) and examples is None:
+            examples = pictures_and_motifs(data, data.rows_of_folds(*inner_folds(data)))
         found = localise(model, images, motifs, examples)
         found.insert(0, "state", state)
         tables.append(found)

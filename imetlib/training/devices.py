@@ -47,6 +47,11 @@ def dtype_policy(name):
         keras.config.set_dtype_policy(before)
 
 
+def accelerator_names():
+    """Kinds of the accelerators that training runs on, as one str; None on a CPU."""
+    return ", ".join(describe_devices()["accelerators"]) or None
+
+
 def describe_devices():
     """What training runs on: backend, accelerators by kind, and threads.
 

@@ -12,6 +12,7 @@ import numpy as np
 from imetlib.collection.batches import Batches
 from imetlib.collection.geometry import Augmentation, Preprocessing
 from imetlib.models.backbones import check_image_shape
+from imetlib.models.costs import count_trainable
 from imetlib.models.heads import freeze, pooled_features, start_head
 from imetlib.models.multi_attention import training_outputs
 from imetlib.scores import NotFiniteError, Scores
@@ -23,6 +24,7 @@ from imetlib.training.part_grouping import AlternateGrouping
 from imetlib.training.part_losses import GroupingLoss, SharedTargets
 from imetlib.training.predict import predict_scores, predict_views
 from imetlib.training.ridge import fit_ridge
+from imetlib.training.schedules import warmup_cosine
 
 # Multi-attention from scratch: epochs before its channels are grouped, as a share of all; and the
 # batches in which they are looked at.
@@ -118,7 +120,7 @@ def train_network(profile, data, train_rows, val_rows, folder, *, exclusive=(), 
         for layer in model.layers:
             if isinstance(layer, keras.layers.BatchNormalization):
                 layer.trainable = False
-    trainable_params = int(sum(np.prod(weight.shape) for weight in model.trainable_weights))
+    trainable_params = count_trainable(model)
 
     def score(network):
         return predict_scores(
@@ -221,15 +223,8 @@ def augmentation_of(profile):
 def compile_model(model, profile, updates):
     """AdamW with warm-up and cosine over a number of updates; returns the profile's loss."""
     warmup = max(1, round(updates * profile.warmup_fraction))
-    schedule = keras.optimizers.schedules.CosineDecay(
-        initial_learning_rate=0.01 * profile.learning_rate,
-        decay_steps=max(1, updates - warmup),
-        alpha=0.01,
-        warmup_target=profile.learning_rate,
-        warmup_steps=warmup,
-    )
     optimizer = keras.optimizers.AdamW(
-        schedule,
+        warmup_cosine(profile.learning_rate, updates, warmup),
         weight_decay=profile.weight_decay,
         use_ema=bool(profile.ema),
         ema_momentum=profile.ema or 0.99,

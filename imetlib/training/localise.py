@@ -58,8 +58,7 @@ def localise(model, images, motifs, examples=None):
     Returns:
         `pandas.DataFrame`, a row for each look: "look" ("<name>_mask", "<name>_mask channels",
         "parts", "strongest part", "glimpses", "activation map"), "hits" (pointing game), "chance"
-        (of a blind point),
-        "centre" (who always points at the picture's centre), "off_centre" and
+        (of a blind point), "centre" (who always points at the picture's centre), "off_centre" and
         "off_centre_chance" (hits and chance of cases whose motifs do not cover the centre),
         "share" (of the map's mass inside the boxes), "area" (what a map without preference has),
         "iou", "iou_chance", "num_cases".
@@ -67,12 +66,12 @@ def localise(model, images, motifs, examples=None):
     names = {layer.name for layer in model.layers}
     rows = []
     shown = motifs.by_picture()
+    of_examples = {} if examples is None else soft_masks(model, examples[0])
     for name, masks in soft_masks(model, images).items():
         maps = enlarge_maps(masks.mean(axis=-1)[shown.pictures], shape=GRID)
         rows.append({"look": name, **measure_maps(maps, shown)})
         if examples is not None:
-            others = soft_masks(model, examples[0])[name]
-            channels = channels_of_attributes(others, examples[1], motifs.columns)
+            channels = channels_of_attributes(of_examples[name], examples[1], motifs.columns)
             maps = enlarge_maps(masks[motifs.pictures, :, :, channels], shape=GRID)
             rows.append({"look": f"{name} channels", **measure_maps(maps, motifs)})
     if "parts_masks" in names:
@@ -185,7 +184,7 @@ def glimpsed_shape(model):
 def measure_maps(maps, motifs):
     """Figures of maps `(num_cases, height, width)`, see `localise`."""
     pointing, found = pointing_game(maps, motifs), overlap(maps, motifs)
-    return _figures(pointing.hits, pointing.chance, found.share, found.area, found.iou, motifs)
+    return _figures(pointing.hits, pointing.chance, found, found.iou, motifs)
 
 
 def measure_rectangles(rectangles, motifs):
@@ -195,10 +194,10 @@ def measure_rectangles(rectangles, motifs):
     cases = np.arange(len(motifs))
     even = box_coverage(Motifs(motifs.pictures, motifs.columns, cases, seen), GRID)
     inside = overlap(even, motifs)
-    return _figures(found.hits, inside.area, inside.share, inside.area, found.iou, motifs)
+    return _figures(found.hits, inside.area, inside, found.iou, motifs)
 
 
-def _figures(hits, chance, share, area, iou, motifs):
+def _figures(hits, chance, inside, iou, motifs):
     centre = hits_of_points(CENTRE, motifs)
     hits = hits.astype(np.float64)
     return {
@@ -207,9 +206,9 @@ def _figures(hits, chance, share, area, iou, motifs):
         "centre": centre.mean(),
         "off_centre": hits[~centre].mean(),
         "off_centre_chance": chance[~centre].mean(),
-        "share": share.mean(),
-        "area": area.mean(),
+        "share": inside.share.mean(),
+        "area": inside.area.mean(),
         "iou": iou.mean(),
-        "iou_chance": (area / (2 - area)).mean(),
+        "iou_chance": inside.chance_iou.mean(),
         "num_cases": len(motifs),
     }

@@ -8,7 +8,7 @@ from imetlib.delivery.records import new_record, read_record, write_record
 from imetlib.files import replacing
 from imetlib.paths import search_weights
 from imetlib.profiles import LATER_SETTINGS, get_profile
-from imetlib.training.devices import describe_devices
+from imetlib.training.devices import accelerator_names, describe_devices
 from imetlib.training.features import start_of
 
 METRICS_FILE = "metrics.json"
@@ -75,7 +75,7 @@ def write_run(data, folder, split, identity, result, facts):
     Returns:
         the record, a dict.
     """
-    result, devices = dict(result), describe_devices()
+    result = dict(result)
     record = new_record(
         folder.name,
         profile=data.profile.name,
@@ -91,8 +91,8 @@ def write_run(data, folder, split, identity, result, facts):
         method=identity["method"],
         identity=identity,
         collection=data.name,
-        device=", ".join(devices["accelerators"]) or None,
-        device_details=devices,
+        device=accelerator_names(),
+        device_details=describe_devices(),
         **result,
         **facts,
     )

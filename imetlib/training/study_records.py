@@ -2,7 +2,7 @@
 
     python -m imetlib.training.study_records residual results/museum --seeds 3
     python -m imetlib.training.study_records residual results/pomological --profile full \\
-        --collection DIR --epochs 3 --height 192 --width 128
+        --collection DIR --seeds 2 --epochs 8 --height 192 --width 128
 
 All networks of a study are trained for as many epochs on the same rows. A study that was ended
 goes on where it stopped.

@@ -10,10 +10,12 @@ import numpy as np
 from imetlib.collection.shifts import mirror_pictures, shift_pictures
 from imetlib.files import replacing
 from imetlib.models.cifar_alexnet import cifar_alexnet
+from imetlib.models.costs import count_trainable
 from imetlib.models.crop_classifier import crop_classifier
-from imetlib.training.devices import describe_devices, dtype_policy, set_seed
+from imetlib.training.devices import accelerator_names, dtype_policy, set_seed
 from imetlib.training.metrics import weights_only, write_history
 from imetlib.training.predict import clear_memory
+from imetlib.training.schedules import warmup_cosine
 from imetlib.training.ten_crop_run import BASE, HEADS, WHOLE
 
 CROP_SIZE = 3
@@ -256,8 +258,8 @@ def _fit(run, name, model, batches, steps, epochs, held_out, verbose):
         "held_out": float(history["val_accuracy"][-1]),
         "seconds": time.perf_counter() - start,
         "num_params": int(model.count_params()),
-        "trainable_params": int(sum(np.prod(w.shape) for w in model.trainable_weights)),
-        "device": ", ".join(describe_devices()["accelerators"]) or "CPU",
+        "trainable_params": count_trainable(model),
+        "device": accelerator_names() or "CPU",
     }
     with replacing(run.path(name, ".json")) as temporary:
         temporary.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
@@ -277,10 +279,4 @@ def _endless(read, labels, rows, batch_size, seed):
 
 def _cosine(learning_rate, steps):
     warmup = max(1, steps // 10)
-    return keras.optimizers.schedules.CosineDecay(
-        0.01 * learning_rate,
-        max(1, steps - warmup),
-        alpha=0.001,
-        warmup_target=learning_rate,
-        warmup_steps=warmup,
-    )
+    return warmup_cosine(learning_rate, steps, warmup, floor=0.001)

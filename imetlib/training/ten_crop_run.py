@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -10,6 +10,7 @@ import numpy as np
 
 from imetlib.collection.classified import ClassifiedPictures
 from imetlib.files import replacing
+from imetlib.profiles import override_settings
 
 # The network that is frozen for the heads, and the plain one of every comparison.
 BASE = "dense"
@@ -204,15 +205,7 @@ def settings_of(profile, **changes):
     """
     if profile not in SETTINGS:
         raise ValueError(f"Unknown profile {profile!r}. Known: {', '.join(SETTINGS)}")
-    unknown = sorted(set(changes) - set(TenCropSettings.__dataclass_fields__))
-    if unknown:
-        raise ValueError(
-            f"Unknown settings: {', '.join(unknown)}. "
-            f"Known: {', '.join(TenCropSettings.__dataclass_fields__)}"
-        )
-    return replace(
-        SETTINGS[profile], **{key: value for key, value in changes.items() if value is not None}
-    )
+    return override_settings(SETTINGS[profile], changes)
 
 
 def _claim_folder(folder, pictures, settings, seed):

@@ -11,6 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
+from scipy.special import softmax
 
 from imetlib.collection.cifar10 import load_cifar10
 from imetlib.collection.museum_classes import draw_museum_classes
@@ -19,7 +20,7 @@ from imetlib.delivery.records import new_record, replace_record
 from imetlib.files import replacing
 from imetlib.models.crop_classifier import image_views_model
 from imetlib.paths import runs_folder
-from imetlib.training.devices import describe_devices
+from imetlib.training.devices import accelerator_names, describe_devices
 from imetlib.training.predict import clear_memory
 from imetlib.training.ten_crop import (
     feature_network,
@@ -103,10 +104,8 @@ def answer(run, images):
     maps = features_of(feature_network(base), images)
     for name in HEADS:
         found[name] = predict(load_head(run, name, maps.shape[1:]), maps)
-    plain, mirrored = (
-        _probabilities(scores) for scores in (found[BASE], predict(base, images[:, :, ::-1]))
-    )
-    found["two pictures"] = plain + mirrored
+    mirrored = predict(base, images[:, :, ::-1])
+    found["two pictures"] = softmax(found[BASE], axis=1) + softmax(mirrored, axis=1)
     for padding in PADDINGS:
         views = image_views_model(base, images.shape[1:], padding=padding)
         found[f"ten pictures, padding {padding}"] = predict(views, images, batch_size=100)
@@ -153,7 +152,6 @@ def finish_run(run, target):
     chosen = max(PADDINGS, key=lambda p: scores[f"ten pictures, padding {p}"]["held_out"])
     facts = {name: read_facts(run, name) for name in (*WHOLE, *HEADS)}
     counts = np.bincount(pictures.test_labels)
-    devices = describe_devices()
     record = new_record(
         f"seed{run.seed}",
         profile=run.settings.profile,
@@ -172,8 +170,8 @@ def finish_run(run, target):
         num_params={name: found["num_params"] for name, found in facts.items()},
         devices={name: found["device"] for name, found in facts.items()},
         pictures=pictures.source,
-        device=", ".join(devices["accelerators"]) or None,
-        device_details=devices,
+        device=accelerator_names(),
+        device_details=describe_devices(),
     )
     with replacing(target / ANSWERS_FILE) as path:
         np.savez_compressed(path, labels=pictures.test_labels.astype(np.uint8), **answers)
@@ -183,11 +181,6 @@ def finish_run(run, target):
             path.write_bytes(history.read_bytes())
     replace_record(target, record)
     return record
-
-
-def _probabilities(scores):
-    exponents = np.exp(scores - scores.max(axis=1, keepdims=True))
-    return exponents / exponents.sum(axis=1, keepdims=True)
 
 
 def _top1(answers, labels):
