@@ -6,7 +6,7 @@
 #   make test-backends BACKENDS=jax
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-backends check lab notebooks bench bench-decisions bench-attention bench-ten-crop clean FORCE
+.PHONY: help demo test test-backends test-faults check lab notebooks bench bench-decisions bench-attention bench-ten-crop bench-checkpoints clean FORCE
 
 VENV ?= .venv
 PYTHON ?= python3.13 python3.12 python3.11 python3
@@ -57,6 +57,9 @@ test-backends: $(INSTALLED)  ## tests of models/ and training/ on tensorflow, ja
 	if [ -n "$$failed" ]; then printf '\nFailed: %s\n' "$${failed#, }"; exit 1; fi; \
 	printf '\nAll passed.\n'
 
+test-faults: $(INSTALLED)  ## SIGKILL at random moments of training and at every system call of a save
+	@$(PY) -m pytest -q -rs -m faults tests
+
 check: test  ## what a merge needs: test, then mypy
 	@$(PY) -c 'import mypy' 2>/dev/null || $(PY) -m pip install --quiet -c constraints.txt mypy
 	$(PY) -m mypy
@@ -78,6 +81,9 @@ bench-attention: $(INSTALLED)  ## building Attention-56, and its training step a
 
 bench-ten-crop: $(INSTALLED)  ## ten windows of a map by one gather against ten calls through NumPy, as ratios
 	@$(PY) -m benchmarks.ten_crop
+
+bench-checkpoints: $(INSTALLED)  ## saving a checkpoint, as a share of the epoch before it
+	@$(PY) -m benchmarks.checkpoints
 
 clean:  ## remove the environment made here, demo/ and caches; data/ and runs/ stay
 	@if [ -e "$(OURS)" ]; then echo 'rm -rf "$(VENV)"'; rm -rf "$(VENV)"; fi

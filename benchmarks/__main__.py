@@ -30,8 +30,9 @@ from imetlib.collection.tables import read_collection
 from imetlib.profiles import get_profile
 from imetlib.quiet import keras
 from imetlib.training.devices import describe_devices, set_seed
-from imetlib.training.fit import compile_model, preprocessing_of
+from imetlib.training.fit import preprocessing_of
 from imetlib.training.networks import build_classifier
+from imetlib.training.optimizers import compile_model
 
 MUSEUM_PICTURES = 400
 BATCH_SIZE = 32

@@ -37,17 +37,22 @@ def replacing(path: str | Path) -> Iterator[Path]:
         yield temporary
         if not temporary.exists():
             return
-        _sync(temporary)
+        sync(temporary)
         temporary.replace(path)
     except BaseException:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
         raise
     # The rename itself is safe only once the folder is on the disk.
-    _sync(path.parent)
+    sync(path.parent)
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Wait until a file, or a folder's list of names, is on the disk.
+
+    Raises:
+        OSError: a file cannot be written there. A folder on a disk that syncs none is passed over.
+    """
     if path.is_dir() and os.name == "nt":
         return  # Windows opens no folders
     descriptor = os.open(path, os.O_RDONLY if os.name != "nt" else os.O_RDWR)

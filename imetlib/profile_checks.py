@@ -36,6 +36,7 @@ def check_settings(profile):
         ("loss", ("bce", "focal", "asl", "soft_f2", "hill", "splc")),
         ("head", ("mean_max", "mean", "max", "csra", "ml_decoder")),
         ("batch_norm", ("train", "frozen")),
+        ("divergence", ("stop", "halve")),
         ("precision", ("float32", "mixed_bfloat16", "mixed_float16")),
         ("resize_mode", ("squash", "pad", "crop")),
     ):

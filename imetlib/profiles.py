@@ -18,6 +18,7 @@ LATER_SETTINGS = {
     "num_parts": 4,
     "num_glimpses": 5,
     "plain_head": True,
+    "divergence": "stop",
 }
 
 # What `full` takes from a collection.
@@ -70,6 +71,8 @@ class Profile:
         ema: momentum of the running mean of the weights that is scored; 0 for none.
         precision: dtype policy of the backbone.
         batch_norm: "train" or "frozen" statistics in layers that learn.
+        divergence: what follows an epoch whose loss or weights are no numbers: "stop", or "halve":
+            once, training goes on from the epoch before it with half the learning rate.
         deterministic: operations that repeat bit for bit on the same machine, where the backend
             has them.
         flip, scale, shift, rotate, brightness, contrast, erase, mixup, cutmix:
@@ -110,6 +113,7 @@ class Profile:
     ema: float = 0.0
     precision: str = "float32"
     batch_norm: str = "train"
+    divergence: str = "stop"
     deterministic: bool = True
     flip: float = 0.5
     scale: float = 0.1

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from imetlib.training.finder import find_learning_rate
-from imetlib.training.fit import compile_model
 from imetlib.training.networks import build_classifier
+from imetlib.training.optimizers import compile_model
 
 
 def linear_problem(curvature):

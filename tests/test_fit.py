@@ -15,8 +15,9 @@ from imetlib.models.backbones import build_backbone
 from imetlib.models.heads import attach_head, freeze
 from imetlib.scores import Scores
 from imetlib.training import metrics
-from imetlib.training.fit import compile_model, preprocessing_of, train_network
+from imetlib.training.fit import preprocessing_of, train_network
 from imetlib.training.metrics import EpochScores, split_halves
+from imetlib.training.optimizers import compile_model
 from imetlib.training.predict import predict_scores
 
 

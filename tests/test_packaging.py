@@ -23,6 +23,7 @@ TARGETS = (
     "demo",
     "test",
     "test-backends",
+    "test-faults",
     "check",
     "lab",
     "notebooks",
@@ -30,6 +31,7 @@ TARGETS = (
     "bench-decisions",
     "bench-attention",
     "bench-ten-crop",
+    "bench-checkpoints",
     "clean",
 )
 

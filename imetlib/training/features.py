@@ -8,16 +8,11 @@ from pathlib import Path
 import numpy as np
 
 from imetlib.files import replacing
-from imetlib.models.backbones import (
-    backbone_row,
-    build_backbone,
-    file_sha256,
-    find_normalisation,
-    find_weights,
-)
+from imetlib.models.backbones import backbone_row, build_backbone, find_normalisation
 from imetlib.models.heads import pool_layers
 from imetlib.training.devices import dtype_policy
 from imetlib.training.fit import preprocessing_of
+from imetlib.training.networks import start_of
 from imetlib.training.predict import predict_views
 
 
@@ -81,17 +76,6 @@ def features_seconds(data, split):
     """Seconds that `frozen_features` took when it computed them."""
     path = _features_file(data, split).with_suffix(".json")
     return json.loads(path.read_text())["seconds"]
-
-
-def start_of(profile):
-    """SHA-256 of the file that a profile's backbone starts from, or None for a random start.
-
-    That of the weights file, else of the model file of a backbone of the user's own.
-    """
-    path = find_weights(profile.backbone, profile.weights or None)
-    if path is None and profile.backbone.endswith(".keras"):
-        path = profile.backbone
-    return None if path is None else file_sha256(path)
 
 
 def normalisation_of(profile):

@@ -1,5 +1,6 @@
 """Train one network: closed-form head, head on cached features, then the picture phase."""
 
+import hashlib
 import itertools
 import math
 import time
@@ -13,25 +14,25 @@ from imetlib.collection.batches import Batches
 from imetlib.collection.geometry import Augmentation, Preprocessing
 from imetlib.models.backbones import check_image_shape
 from imetlib.models.costs import count_trainable
-from imetlib.models.heads import freeze, pooled_features, start_head
+from imetlib.models.heads import freeze
 from imetlib.models.multi_attention import training_outputs
 from imetlib.scores import NotFiniteError, Scores
+from imetlib.training.checkpoints import Checkpoints, SwapAverages
 from imetlib.training.devices import set_seed
-from imetlib.training.losses import LOSSES, CorrectLabels
+from imetlib.training.losses import CorrectLabels
 from imetlib.training.metrics import EpochScores, split_halves, weights_only, write_history
 from imetlib.training.networks import WEIGHTS_FILE, build_classifier
+from imetlib.training.optimizers import LearningRate, compile_model
 from imetlib.training.part_grouping import AlternateGrouping
-from imetlib.training.part_losses import GroupingLoss, SharedTargets
-from imetlib.training.predict import predict_scores, predict_views
-from imetlib.training.ridge import fit_ridge
-from imetlib.training.schedules import warmup_cosine
+from imetlib.training.part_losses import GroupingLoss
+from imetlib.training.predict import predict_scores
+from imetlib.training.run_files import identity_of
+from imetlib.training.start import start_pretrained
 
 # Multi-attention from scratch: epochs before its channels are grouped, as a share of all; and the
 # batches in which they are looked at.
 WARMUP_SHARE = 0.25
 GROUPED_BATCHES = 64
-# Weight of each part's own loss.
-PART_WEIGHT = 0.1
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,10 +46,13 @@ class TrainedNetwork:
         val_scores: `Scores` of the validation rows at the best epoch, all views.
         trainable_params: int, parameters that learned in the picture phase.
         normalisation: what the weights file wanted.
-        seconds: float, whole training.
+        seconds: float, whole training; of calls that were ended, up to their last checkpoint.
         input_rate: float, pictures a second that the batches alone give.
         training_rate: float, pictures a second of the picture phase's fastest epoch, batches
             included; None without one.
+        diverged_at: int, the first epoch whose loss or weights were no numbers, or None.
+        rate_halved: bool, whether training went on from the epoch before it (see
+            `imetlib.profiles.Profile.divergence`).
     """
 
     model: keras.Model
@@ -60,6 +64,8 @@ class TrainedNetwork:
     seconds: float
     input_rate: float
     training_rate: float | None
+    diverged_at: int | None = None
+    rate_halved: bool = False
 
 
 def preprocessing_of(profile):
@@ -80,6 +86,11 @@ def train_network(profile, data, train_rows, val_rows, folder, *, exclusive=(), 
     F2 on `val_rows` at the full size, the threshold cross-fitted between two halves of them;
     choosing it makes that figure slightly optimistic.
 
+    After every epoch of (3) the state goes to `checkpoints/` in the folder. A call that was ended
+    is repeated: it goes on from the last checkpoint of the same run and gives, on the same kind of
+    machine, the same bits (`imetlib.training.checkpoints`). Who takes the network over removes
+    them (`remove_checkpoints`).
+
     Args:
         profile: `Profile` without None.
         data: `PreparedCollection`.
@@ -95,6 +106,7 @@ def train_network(profile, data, train_rows, val_rows, folder, *, exclusive=(), 
     Raises:
         ValueError: the rows overlap, an unknown backbone or layer, or training diverged
             before its first scored epoch.
+        OSError: the disk is full; earlier checkpoints and best weights are as they were.
         FileNotFoundError: no weights file (see `find_weights`).
     """
     start = time.perf_counter()
@@ -150,44 +162,50 @@ def train_network(profile, data, train_rows, val_rows, folder, *, exclusive=(), 
     halves = split_halves(data.collection, val_rows, seed)
     watcher = EpochScores(model, score, y_val, halves, folder / WEIGHTS_FILE, verbose)
     batches = batches_from(0)
-    learner, grouping = model, []
+    learner, parts = model, {"scores": watcher}
+    callbacks, first = [keras.callbacks.TerminateOnNaN()], None
     if profile.attention == "multi" and profile.epochs:
         learner = training_outputs(model, class_frequency=labels.mean(axis=0))
-        grouping.append(
-            AlternateGrouping(
-                learner,
-                batches_from(0),
-                start_epoch=0 if profile.weights else math.ceil(WARMUP_SHARE * profile.epochs),
-                num_batches=GROUPED_BATCHES,
-                loss=GroupingLoss(distance_weight=0.02, diversity_weight=1.0),
-                seed=seed,
-            )
+        parts["grouping"] = AlternateGrouping(
+            learner,
+            batches_from(0),
+            start_epoch=0 if profile.weights else math.ceil(WARMUP_SHARE * profile.epochs),
+            num_batches=GROUPED_BATCHES,
+            loss=GroupingLoss(distance_weight=0.02, diversity_weight=1.0),
+            seed=seed,
         )
-    if profile.weights:
-        _start_pretrained(model, profile, data, train_rows, labels, batches, seed, verbose)
-    watcher.record(0, {"loss": math.nan})
     if profile.epochs:
-        loss = compile_model(
-            learner, profile, math.ceil(len(batches) * profile.epochs / profile.accumulation)
-        )
-        callbacks = [keras.callbacks.TerminateOnNaN()]
+        updates = math.ceil(len(batches) * profile.epochs / profile.accumulation)
+        loss, schedule = compile_model(learner, profile, updates)
+        parts["rate"] = rate = LearningRate(learner, schedule)
         if profile.loss == "splc":
             callbacks.append(CorrectLabels(loss))
         if profile.ema:
-            callbacks.append(keras.callbacks.SwapEMAWeights(swap_on_epoch=True))
-        callbacks += [*grouping, watcher]
-        stages = [0, min(profile.small_epochs, profile.epochs), profile.epochs]
-        for first, last in itertools.pairwise(stages):
-            if first < last and not learner.stop_training:
-                learner.fit(
-                    batches_from(first),
-                    initial_epoch=first,
-                    epochs=last,
-                    # Keras would shuffle the batches again, with a random state of its own.
-                    shuffle=False,
-                    verbose=int(verbose == 1),
-                    callbacks=callbacks,
-                )
+            parts["averages"] = SwapAverages()
+            callbacks.append(parts["averages"])
+        if "grouping" in parts:
+            callbacks.append(parts["grouping"])
+        identity = _identity_of(profile, data, train_rows, val_rows, exclusive, seed)
+        checkpoints = Checkpoints(learner, folder, identity, parts=parts, files=(WEIGHTS_FILE,))
+        callbacks += [watcher, checkpoints]
+        first = checkpoints.restore()
+    if first is None:
+        if profile.weights:
+            start_pretrained(
+                model, profile, data, train_rows, labels, batches, preprocessing, seed, verbose
+            )
+        watcher.record(0, {"loss": math.nan})
+        if profile.epochs:
+            checkpoints.save(0)
+    if profile.epochs:
+        _fit_pictures(learner, profile, batches_from, callbacks, first or 0, verbose)
+        diverged_at = watcher.diverged_at
+        if diverged_at is not None and profile.divergence == "halve" and not rate.halved:
+            first = checkpoints.restore()
+            if first is not None:
+                rate.halve()
+                watcher.diverged_at = diverged_at
+                _fit_pictures(learner, profile, batches_from, callbacks, first, verbose)
     if watcher.best is None:
         raise NotFiniteError("No epoch gave finite scores: lower `learning_rate` and run again")
     weights_only(model).load_weights(folder / WEIGHTS_FILE)
@@ -201,9 +219,45 @@ def train_network(profile, data, train_rows, val_rows, folder, *, exclusive=(), 
         watcher.best_scores,
         trainable_params,
         normalisation,
-        time.perf_counter() - start,
+        time.perf_counter() - start + (checkpoints.seconds if profile.epochs else 0.0),
         _input_rate(batches_from(profile.epochs)),
         None if fastest is None else len(train_rows) / fastest,
+        watcher.diverged_at,
+        bool(profile.epochs) and rate.halved,
+    )
+
+
+def _fit_pictures(learner, profile, batches_from, callbacks, first, verbose):
+    """The picture phase from an epoch on, up to its end or to where training is stopped."""
+    learner.stop_training = False
+    stages = [0, min(profile.small_epochs, profile.epochs), profile.epochs]
+    for start, end in itertools.pairwise(stages):
+        start = max(start, first)
+        if start < end and not learner.stop_training:
+            learner.fit(
+                batches_from(start),
+                initial_epoch=start,
+                epochs=end,
+                # Keras would shuffle the batches again, with a random state of its own.
+                shuffle=False,
+                verbose=int(verbose == 1),
+                callbacks=callbacks,
+            )
+
+
+def _identity_of(profile, data, train_rows, val_rows, exclusive, seed):
+    """What makes two calls of `train_network` the same."""
+    rows = {"train_rows": train_rows, "val_rows": val_rows}
+    return identity_of(
+        replace(data, profile=profile),
+        "network",
+        seed,
+        exclusive=[list(group) for group in exclusive],
+        backend=keras.backend.backend(),
+        **{
+            name: hashlib.sha256(np.asarray(value, np.int64).tobytes()).hexdigest()
+            for name, value in rows.items()
+        },
     )
 
 
@@ -218,81 +272,3 @@ def augmentation_of(profile):
     """`Augmentation` of a profile."""
     names = Augmentation.__dataclass_fields__
     return Augmentation(**{name: getattr(profile, name) for name in names})
-
-
-def compile_model(model, profile, updates):
-    """AdamW with warm-up and cosine over a number of updates; returns the profile's loss."""
-    warmup = max(1, round(updates * profile.warmup_fraction))
-    optimizer = keras.optimizers.AdamW(
-        warmup_cosine(profile.learning_rate, updates, warmup),
-        weight_decay=profile.weight_decay,
-        use_ema=bool(profile.ema),
-        ema_momentum=profile.ema or 0.99,
-        gradient_accumulation_steps=profile.accumulation if profile.accumulation > 1 else None,
-    )
-    optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
-    loss = LOSSES[profile.loss]()
-    # Multi-attention has several logits an attribute while it learns.
-    several = len(model.output.shape) == 3
-    model.compile(optimizer=optimizer, loss=SharedTargets(loss, PART_WEIGHT) if several else loss)
-    return loss
-
-
-def adapt_statistics(model, batches, steps=40):
-    """Renew the BatchNormalization statistics of the layers that learn; no weight changes.
-
-    ImageNet's statistics are not a museum's. In training mode the layers use those of the
-    batch, so a head that was fitted on features with the old ones meets other features in its
-    first step and is thrown away.
-
-    Args:
-        model: `keras.Model`; frozen layers keep their statistics.
-        batches: `Batches` of training pictures.
-        steps: int, batches to look at.
-    """
-    for index in range(min(steps, len(batches))):
-        images = batches[index]
-        model(images[0] if isinstance(images, tuple) else images, training=True)
-
-
-def _start_pretrained(model, profile, data, train_rows, labels, batches, seed, verbose):
-    """Phases 1 and 2: statistics, head in closed form, head on cached features.
-
-    The head of a network without pooled features keeps its random start.
-    """
-    if profile.epochs and profile.batch_norm == "train":
-        adapt_statistics(model, batches)
-    if not any(layer.name == "pooled" for layer in model.layers):
-        return
-    specimens = data.collection.specimens
-    groups = None if specimens is None else specimens[train_rows]
-    views = predict_views(
-        pooled_features(model),
-        data.train_pictures,
-        train_rows,
-        preprocessing_of(profile),
-        mirror_view=True,
-    )
-    # A strong penalty: the best ridge has large weights that cancel each other, and any change
-    # of the features below it turns them into noise.
-    head = fit_ridge(views, labels, groups=groups, penalties=(2.0 * len(labels),), seed=seed)
-    start_head(model, head.kernel, head.bias)
-    if profile.head_epochs:
-        _train_head(model, views, labels, profile, verbose)
-
-
-def _train_head(model, views, labels, profile, verbose):
-    """The head on cached features: every view is a sample, no augmentation beside it."""
-    features = keras.Input(views[0].shape[1:])
-    scaled = model.get_layer("head_scale")(features)
-    dropped = model.get_layer("head_dropout")(scaled)
-    head = keras.Model(features, model.get_layer("logits")(dropped))
-    samples = len(views) * len(labels)
-    compile_model(head, profile, math.ceil(samples / 64) * profile.head_epochs)
-    head.fit(
-        np.concatenate(views),
-        np.concatenate([labels] * len(views)).astype(np.float32),
-        batch_size=64,
-        epochs=profile.head_epochs,
-        verbose=int(verbose == 1),
-    )

@@ -14,9 +14,9 @@ from imetlib.delivery.records import read_record
 from imetlib.models.backbones import find_weights
 from imetlib.scores import Scores, load_class_names, mean_scores
 from imetlib.training.closed_form import apply_head, load_head
-from imetlib.training.features import build_extractor, start_of
+from imetlib.training.features import build_extractor
 from imetlib.training.fit import preprocessing_of
-from imetlib.training.networks import load_classifier
+from imetlib.training.networks import load_classifier, start_of
 from imetlib.training.predict import predict_views
 from imetlib.training.run_files import profile_of
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from imetlib.decisions.thresholds import crossfit_threshold, search_threshold
 from imetlib.files import replacing
-from imetlib.scores import NotFiniteError
+from imetlib.scores import NotFiniteError, Scores
 from imetlib.training.predict import log_loss
 
 
@@ -24,6 +24,13 @@ class EpochScores(keras.callbacks.Callback):
         halves: `(num_samples,)` 0 or 1; each half is decided with the other's threshold.
         weights_path: where the best weights go, replaced whole.
         verbose: 1 or 2 prints one line an epoch.
+
+    Attributes:
+        history, timing: one dict an epoch, from epoch 0 on.
+        best: row of the history with the largest F2, or None.
+        best_scores: its `Scores`.
+        diverged_at: int, the epoch that ended with a loss or weights that are no numbers, or None.
+            It is never scored, and training stops after it.
     """
 
     def __init__(self, network, score, y_true, halves, weights_path, verbose):
@@ -32,19 +39,26 @@ class EpochScores(keras.callbacks.Callback):
         self.y_true, self.halves = y_true, halves
         self.weights_path, self.verbose = Path(weights_path), verbose
         self.history, self.timing, self.best, self.best_scores = [], [], None, None
+        self.diverged_at = None
         self._start = time.perf_counter()
 
     def on_epoch_begin(self, epoch, logs=None):
         self._start = time.perf_counter()
 
     def on_epoch_end(self, epoch, logs=None):
-        self.record(epoch + 1, logs or {})
+        logs = logs or {}
+        # A network can answer with numbers though weights are none: some ReLUs turn NaN into 0.
+        finite = math.isfinite(logs.get("loss", math.nan)) and all_finite(self.network)
+        if not finite:
+            self.diverged_at = self.diverged_at or epoch + 1
+            self.model.stop_training = True
+        self.record(epoch + 1, logs, finite=finite)
 
-    def record(self, epoch, logs):
-        """Score the model as it is and append a row to the history."""
+    def record(self, epoch, logs, *, finite=True):
+        """Score the model as it is, unless it is not finite, and append a row to the history."""
         train_seconds = time.perf_counter() - self._start
         try:
-            scores = self.score(self.network)
+            scores = self.score(self.network) if finite else None
         except NotFiniteError:  # never the best epoch
             scores = None
         row = {
@@ -74,9 +88,33 @@ class EpochScores(keras.callbacks.Callback):
                 flush=True,
             )
 
+    def get_state(self):
+        """What to go on from, as JSON values and arrays."""
+        state = {"history": self.history, "timing": self.timing, "diverged_at": self.diverged_at}
+        if self.best is not None:
+            state["best_epoch"] = self.best["epoch"]
+            state["ids"] = np.asarray(self.best_scores.ids, dtype=np.str_)
+            state["class_names"] = np.asarray(self.best_scores.class_names, dtype=np.str_)
+            state["logits"] = self.best_scores.logits
+        return state
+
+    def set_state(self, state):
+        """Go on from what `get_state` gave."""
+        self.history, self.timing = list(state["history"]), list(state["timing"])
+        self.diverged_at, self.best, self.best_scores = state["diverged_at"], None, None
+        if "best_epoch" in state:
+            self.best = self.history[state["best_epoch"]]
+            names = tuple(state["class_names"].tolist())
+            self.best_scores = Scores(state["ids"].astype(object), state["logits"], names)
+
     def _learning_rate(self):
         optimizer = getattr(self.model, "optimizer", None)
         return math.nan if optimizer is None else float(optimizer.learning_rate)
+
+
+def all_finite(model):
+    """Whether all weights of a model are numbers."""
+    return all(np.isfinite(keras.ops.convert_to_numpy(weight)).all() for weight in model.weights)
 
 
 def weights_only(model):

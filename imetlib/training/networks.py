@@ -1,6 +1,6 @@
 """The network of a profile: backbone, attention, head."""
 
-from imetlib.models.backbones import build_backbone, feature_map
+from imetlib.models.backbones import build_backbone, feature_map, file_sha256, find_weights
 from imetlib.models.heads import attach_head, classifier
 from imetlib.models.multi_attention import multi_attention_logits
 from imetlib.models.recurrent_attention import recurrent_attention_logits
@@ -70,6 +70,17 @@ def load_classifier(folder, profile, num_classes, *, normalisation):
     model, _ = build_classifier(profile, num_classes, weights="", normalisation=normalisation)
     model.load_weights(folder / WEIGHTS_FILE)
     return model
+
+
+def start_of(profile):
+    """SHA-256 of the file that a profile's backbone starts from, or None for a random start.
+
+    That of the weights file, else of the model file of a backbone of the user's own.
+    """
+    path = find_weights(profile.backbone, profile.weights or None)
+    if path is None and profile.backbone.endswith(".keras"):
+        path = profile.backbone
+    return None if path is None else file_sha256(path)
 
 
 def _attention_logits(profile, backbone, num_classes, class_frequency):

@@ -241,6 +241,31 @@ class AlternateGrouping(keras.callbacks.Callback):
                 self._masks.train_on_batch(maps, np.zeros((len(maps), 1), np.float32))
         self.history.append({**row, **self._measure(first, "after")})
 
+    def get_state(self):
+        """What to go on from, as JSON values and arrays."""
+        state = {"next": self._next, "history": self.history}
+        if self.groups is not None:
+            state["groups"] = [self.groups.error, self.groups.num_pictures]
+            state["indicators"] = self.groups.indicators
+        for number, variable in enumerate(self._optimizer_variables()):
+            state[f"optimizer{number}"] = ops.convert_to_numpy(variable)
+        return state
+
+    def set_state(self, state):
+        """Go on from what `get_state` gave; the weights are the model's own."""
+        self._next, self.history, self.groups = state["next"], list(state["history"]), None
+        if "groups" in state:
+            self.groups = ChannelGroups(state["indicators"], *state["groups"])
+        for number, variable in enumerate(self._optimizer_variables()):
+            variable.assign(state[f"optimizer{number}"])
+
+    def _optimizer_variables(self):
+        optimizer = self._masks.optimizer
+        if not optimizer.built:
+            with _learning(self._layers):
+                optimizer.build(self._masks.trainable_variables)
+        return optimizer.variables
+
     def _next_maps(self):
         images = _images(self.batches[self._next % len(self.batches)])
         self._next += 1

@@ -20,8 +20,9 @@ from imetlib.collection.tables import read_collection
 from imetlib.files import replacing
 from imetlib.paths import runs_folder
 from imetlib.training.devices import set_seed
-from imetlib.training.fit import augmentation_of, compile_model, preprocessing_of
+from imetlib.training.fit import augmentation_of, preprocessing_of
 from imetlib.training.networks import build_classifier
+from imetlib.training.optimizers import compile_model
 
 MUSEUM_SEED = 1
 EPOCHS = 6

@@ -7,7 +7,7 @@ from pathlib import Path
 from imetlib.collection.folds import hash_folds
 from imetlib.collection.prepared import prepare_collection, with_settings
 from imetlib.delivery.records import read_record
-from imetlib.training.features import start_of
+from imetlib.training.networks import start_of
 from imetlib.training.run_files import metrics_of, profile_of
 from imetlib.training.runs import blend_runs, train_all_folds, train_fold
 

@@ -9,7 +9,7 @@ from imetlib.files import replacing
 from imetlib.paths import search_weights
 from imetlib.profiles import LATER_SETTINGS, get_profile
 from imetlib.training.devices import accelerator_names, describe_devices
-from imetlib.training.features import start_of
+from imetlib.training.networks import start_of
 
 METRICS_FILE = "metrics.json"
 # What two runs of one command on one machine must agree in; times and dates are not among it.
@@ -47,18 +47,23 @@ def read_same_run(folder, identity):
         ValueError: the folder holds a run of another identity; the message names the settings.
     """
     record = read_record(folder)
-    before = record.get("identity", {})
-    changed = [key for key in identity if before.get(key) != identity[key]]
-    if "settings" in changed:
-        old, new = before.get("settings", {}), identity["settings"]
-        changed.remove("settings")
-        changed += [key for key in {**new, **old} if old.get(key) != new.get(key)]
+    changed = changes_of(identity, record.get("identity", {}))
     if changed:
         raise ValueError(
             f"{folder} holds a run of other settings ({', '.join(changed)}). Give another run "
             "name, or remove the folder; nothing was overwritten."
         )
     return record
+
+
+def changes_of(identity, before):
+    """Names of what differs between a run's identity and an earlier one, settings by name."""
+    changed = [key for key in identity if before.get(key) != identity[key]]
+    if "settings" in changed:
+        old, new = before.get("settings", {}), identity["settings"]
+        changed.remove("settings")
+        changed += [key for key in {**new, **old} if old.get(key) != new.get(key)]
+    return changed
 
 
 def write_run(data, folder, split, identity, result, facts):

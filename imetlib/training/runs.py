@@ -15,9 +15,11 @@ from imetlib.delivery.records import read_record
 from imetlib.models.backbones import build_backbone
 from imetlib.models.costs import count_macs
 from imetlib.scores import Scores, load_scores, mean_scores, save_scores
+from imetlib.training.checkpoints import remove_checkpoints
 from imetlib.training.closed_form import fit_closed_form, save_head, score_closed_form
-from imetlib.training.features import features_seconds, normalisation_of, start_of
+from imetlib.training.features import features_seconds, normalisation_of
 from imetlib.training.fit import preprocessing_of, split_halves, train_network
+from imetlib.training.networks import start_of
 from imetlib.training.predict import clear_memory, predict_scores
 from imetlib.training.run_files import identity_of, read_same_run, write_run
 from imetlib.training.scoring import score_crossfitted, score_with_threshold
@@ -30,7 +32,8 @@ def train_fold(data, folder, val_fold, *, method="network", splits=("holdout",),
     """Train on all folds but the holdout and one more, write a run folder.
 
     The validation fold chooses epoch and threshold; the record's score is that of the holdout,
-    which nothing was fitted on. A folder that holds this very run already is not trained again.
+    which nothing was fitted on. A folder that holds this very run already is not trained again;
+    one where it was ended goes on from its last checkpoint.
 
     Args:
         data: `PreparedCollection`; its profile decides everything else.
@@ -62,7 +65,9 @@ def train_fold(data, folder, val_fold, *, method="network", splits=("holdout",),
     folder = Path(folder)
     identity = identity_of(data, method, seed, val_fold=val_fold, splits=list(splits))
     if (folder / "record.json").is_file():
-        return read_same_run(folder, identity)
+        record = read_same_run(folder, identity)
+        remove_checkpoints(folder)
+        return record
     folder.mkdir(parents=True, exist_ok=True)
     collection = data.collection
     val_rows = data.rows_of_folds(val_fold)
@@ -90,6 +95,8 @@ def train_fold(data, folder, val_fold, *, method="network", splits=("holdout",),
         result = score_with_threshold(collection, scores["holdout"], result["threshold"])
         split = holdout_name(data)
     record = write_run(data, folder, split, identity, result, facts)
+    # Only a record makes a run that nobody has to repeat.
+    remove_checkpoints(folder)
     clear_memory()
     return record
 
@@ -100,7 +107,7 @@ def train_all_folds(data, folder, *, method="network", seed=0, verbose=0):
     The holdout and the test set get the mean of the networks of all folds; a closed-form head is
     fitted once more, on all folds but the holdout, since it needs no rows to stop at. (Within
     the inner folds of the watercolours that is worth .004 F2 over the mean of the folds' heads.)
-    An interrupted run goes on with its next fold.
+    An interrupted run goes on in its unfinished fold.
 
     Args:
         data, method, seed, verbose: see `train_fold`.
@@ -142,6 +149,7 @@ def train_all_folds(data, folder, *, method="network", seed=0, verbose=0):
     if method == "network":
         facts = {name: records[0][name] for name in ("normalisation", "weights_sha256")}
         facts["best_epochs"] = [record["best_epoch"] for record in records]
+        facts["diverged_at"] = [record.get("diverged_at") for record in records]
         facts |= _sums(records)
         scores = _mean_of(data, folders)
     else:
@@ -248,16 +256,8 @@ def _finish(data, folder, scores, identity, facts):
 
 def _train_network(data, train_rows, val_rows, folder, wanted, exclusive, seed, verbose):
     profile = data.profile
-    trained = train_network(
-        profile,
-        data,
-        train_rows,
-        val_rows,
-        folder,
-        exclusive=exclusive,
-        seed=seed,
-        verbose=verbose,
-    )
+    how = {"exclusive": exclusive, "seed": seed, "verbose": verbose}
+    trained = train_network(profile, data, train_rows, val_rows, folder, **how)
     scores = {"val": trained.val_scores}
     for name, (split, ids) in wanted.items():
         if name != "val":
@@ -273,6 +273,8 @@ def _train_network(data, train_rows, val_rows, folder, wanted, exclusive, seed, 
             )
     facts = {
         "best_epoch": trained.best_epoch,
+        "diverged_at": trained.diverged_at,
+        "rate_halved": trained.rate_halved,
         "num_params": int(trained.model.count_params()),
         "trainable_params": trained.trainable_params,
         "macs": count_macs(trained.model, profile.image_shape),

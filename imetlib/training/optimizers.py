@@ -1,0 +1,69 @@
+"""What a network learns by: optimizer, schedule and loss of a profile."""
+
+import keras
+
+from imetlib.training.losses import LOSSES
+from imetlib.training.part_losses import SharedTargets
+from imetlib.training.schedules import warmup_cosine
+
+# Weight of each part's own loss.
+PART_WEIGHT = 0.1
+
+
+def compile_model(model, profile, updates):
+    """AdamW with warm-up and cosine over a number of updates, and the profile's loss.
+
+    Returns:
+        (`keras.losses.Loss`, `keras.optimizers.schedules.CosineDecay`), both in use.
+    """
+    warmup = max(1, round(updates * profile.warmup_fraction))
+    schedule = warmup_cosine(profile.learning_rate, updates, warmup)
+    optimizer = keras.optimizers.AdamW(
+        schedule,
+        weight_decay=profile.weight_decay,
+        use_ema=bool(profile.ema),
+        ema_momentum=profile.ema or 0.99,
+        gradient_accumulation_steps=profile.accumulation if profile.accumulation > 1 else None,
+    )
+    optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+    loss = LOSSES[profile.loss]()
+    # Multi-attention has several logits an attribute while it learns.
+    several = len(model.output.shape) == 3
+    model.compile(optimizer=optimizer, loss=SharedTargets(loss, PART_WEIGHT) if several else loss)
+    return loss, schedule
+
+
+class LearningRate:
+    """The learning rate of a compiled model, which can be halved as training goes on.
+
+    Args:
+        model: `keras.Model`.
+        schedule: `keras.optimizers.schedules.CosineDecay` that it was compiled with.
+
+    Attributes:
+        halved: bool.
+    """
+
+    def __init__(self, model, schedule):
+        self.model, self.schedule, self.halved = model, schedule, False
+
+    def halve(self):
+        """Half of every rate of the schedule, in the model's next `fit`."""
+        self._scale(0.5)
+        self.halved = True
+
+    def get_state(self):
+        """What to go on from."""
+        return {"halved": self.halved}
+
+    def set_state(self, state):
+        """Go on from what `get_state` gave."""
+        if state["halved"] != self.halved:
+            self._scale(0.5 if state["halved"] else 2.0)
+        self.halved = state["halved"]
+
+    def _scale(self, factor):
+        self.schedule.initial_learning_rate *= factor
+        self.schedule.warmup_target *= factor
+        # The rates are constants of a step that was traced with them.
+        self.model.make_train_function(force=True)
