@@ -79,7 +79,7 @@ def write_submission(
         raise SubmissionError(
             path, ["exists already; give another name, or overwrite=True to replace it"]
         )
-    sample_ids = _read_sample_ids(sample)
+    sample_ids = read_sample_ids(sample)
     rows, columns, shape = label_pairs(y_pred, "y_pred")
     if len(ids) != shape[0]:
         raise SubmissionError(
@@ -135,7 +135,7 @@ def check_submission(
     Raises:
         CollectionError: the sample cannot be read.
     """
-    sample_ids = _read_sample_ids(sample)
+    sample_ids = read_sample_ids(sample)
     try:
         table = read_table(path, LABEL_COLUMNS)
     except CollectionError as error:
@@ -153,7 +153,12 @@ def check_submission(
     )
 
 
-def _read_sample_ids(sample: str | Path | Sequence[str]) -> list[str]:
+def read_sample_ids(sample: str | Path | Sequence[str]) -> list[str]:
+    """Ids of `sample_submission.csv`, or those given, in their order.
+
+    Raises:
+        CollectionError: the file cannot be read, or an id is in it twice.
+    """
     if not isinstance(sample, (str, Path)):
         return [str(sample_id) for sample_id in sample]
     table = read_table(sample, LABEL_COLUMNS)
