@@ -5,12 +5,13 @@ called as Keras's `fit` calls them.
 """
 
 import math
+from contextlib import suppress
 from dataclasses import dataclass
 from types import SimpleNamespace
 
 import numpy as np
 
-from imetlib.training.clock import TimeBudget
+from imetlib.training.clock import TimeBudget, TimeUpError
 from imetlib.training.stop_in_time import StopInTime
 
 LIMIT = 9 * 3600.0
@@ -168,7 +169,14 @@ def simulate_session(
                 piece("checkpoint", run.checkpoint)
                 saved = (stop.done, stop.progress)
             stop.on_epoch_end(0)
-        session.predicted = budget.deliver(predict_batch, deliver) / run.num_batches
+        parts = []
+        with suppress(TimeUpError):
+            for index in range(run.num_batches):
+                with budget.predicting():
+                    parts.append(predict_batch(index))
+        if parts:
+            deliver(parts)
+        session.predicted = len(parts) / run.num_batches
     except Killed:
         session.killed = True
     session.used = clock.now / LIMIT

@@ -19,9 +19,9 @@ from imetlib.training import checkpoint_files
 from imetlib.training.checkpoint_files import list_checkpoints, load_checkpoint, save_checkpoint
 from imetlib.training.checkpoints import Checkpoints
 from imetlib.training.fit import train_network
+from imetlib.training.fold_runs import train_fold
 from imetlib.training.metrics import EpochScores
 from imetlib.training.optimizers import LearningRate, compile_model
-from imetlib.training.runs import train_fold
 
 
 class Interrupted(Exception):

@@ -1,6 +1,7 @@
 """The time budget: decisions by hand, schedule and stop in `fit`, and 1,000 simulated runs."""
 
 import math
+from contextlib import suppress
 
 import keras
 import numpy as np
@@ -15,8 +16,8 @@ from imetlib.delivery.first_submission import (
 from imetlib.delivery.submission import verify_submission
 from imetlib.profiles import get_profile
 from imetlib.training import pace
-from imetlib.training.clock import SAFETY, TimeBudget
-from imetlib.training.fit import compile_model
+from imetlib.training.clock import SAFETY, TimeBudget, TimeUpError
+from imetlib.training.optimizers import compile_model
 from imetlib.training.pace import SPREAD, Pace
 from imetlib.training.stop_in_time import StopInTime, cosine_rate
 
@@ -214,28 +215,29 @@ def test_probe_counts_neither_the_compiling_batch_nor_much_time():
     assert one.paces["prediction"].count == 1
 
 
-def test_delivery_stops_before_the_limit_and_writes_what_there_is():
-    clock, written = Clock(), []
+def test_prediction_stops_before_the_limit():
+    clock = Clock()
 
-    def predict_batch(index):
-        clock.work(10.0)
-        return index
-
-    def session(seconds):
-        clock.now = 0.0
-        written.clear()
-        budget = TimeBudget(seconds / 3600, prediction_batches=10, margin_fraction=0.0, clock=clock)
+    def session(seconds, **settings):
+        clock.now, predicted = 0.0, []
+        settings = {"prediction_batches": 10, "margin_fraction": 0.0, "clock": clock, **settings}
+        budget = TimeBudget(seconds / 3600, **settings)
         budget.note("writing", 1.0)
         budget.note("prediction", 10.0)
-        return budget.deliver(predict_batch, lambda parts: written.append(parts))
+        with suppress(TimeUpError):
+            for index in range(10):
+                with budget.predicting():
+                    clock.work(10.0)
+                    predicted.append(index)
+        return predicted
 
-    assert session(400.0) == 10
-    assert written == [list(range(10))]
-    assert session(100.0) < 10
+    assert session(400.0) == list(range(10))
+    cut = session(100.0)
+    assert cut == list(range(len(cut)))
+    assert 0 < len(cut) < 10
     assert clock.now < 100.0
-    assert written == [list(range(len(written[0])))]
-    assert session(5.0) == 0
-    assert written == []
+    assert session(5.0) == []
+    assert len(session(100.0, prediction_hours=400.0 / 3600)) == 10, "time meant for others"
 
 
 # In `fit` --------------------------------------------------------------------------------------

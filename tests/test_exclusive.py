@@ -13,8 +13,9 @@ from imetlib.collection.labels import make_label_table
 from imetlib.collection.prepared import with_settings
 from imetlib.decisions.exclusive import find_exclusive_groups, share_in_groups
 from imetlib.scores import load_scores
-from imetlib.training import runs
+from imetlib.training import fold_runs
 from imetlib.training.fit import preprocessing_of
+from imetlib.training.fold_runs import train_fold
 from imetlib.training.load import load_run
 from imetlib.training.networks import WEIGHTS_FILE, build_classifier
 from imetlib.training.predict import predict_views
@@ -148,7 +149,7 @@ def raw_logits(data, folder, rows):
 def test_every_split_of_a_run_shares_and_so_does_the_loaded_run(data, tmp_path, exclusive):
     data = with_settings(data, exclusive=exclusive)
     splits = ("holdout", "test")
-    record = runs.train_fold(data, tmp_path / "run", 1, splits=splits)
+    record = train_fold(data, tmp_path / "run", 1, splits=splits)
     groups = ["culture"] if exclusive else []
     assert record["exclusive_groups"] == groups
     assert json.loads((tmp_path / "run/record.json").read_text())["exclusive_groups"] == groups
@@ -178,8 +179,8 @@ def test_training_rows_alone_say_what_excludes(data, tmp_path, monkeypatch, fold
         seen.append(exclusive)
         raise InterruptedError
 
-    monkeypatch.setattr(runs, "train_network", train_network)
+    monkeypatch.setattr(fold_runs, "train_network", train_network)
     changed = relabelled(data, data.rows_of_folds(fold)[:1])
     with pytest.raises(InterruptedError):
-        runs.train_fold(changed, tmp_path / "run", 1)
+        train_fold(changed, tmp_path / "run", 1)
     assert seen == [groups]

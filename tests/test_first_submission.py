@@ -149,7 +149,7 @@ def test_bad_answers_write_nothing(path):
 def test_json_is_readable_by_anyone(path):
     write_first(path)
     (entry,) = json.loads(path.with_suffix(".json").read_text())["standings"]
-    assert set(entry) == {"score", "source", "sha256", "constant_score", "constant"}
+    assert set(entry) == {"score", "source", "sha256", "constant_score", "constant", "num_networks"}
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")

@@ -10,8 +10,9 @@ from imetlib.collection.prepared import with_settings
 from imetlib.collection.tables import read_collection
 from imetlib.models.backbones import build_backbone
 from imetlib.profiles import get_profile
-from imetlib.training import pretrain, runs
+from imetlib.training import pretrain
 from imetlib.training.features import frozen_features
+from imetlib.training.fold_runs import train_fold
 from imetlib.training.members import Member, parse_members
 from imetlib.training.pretrain import starting_weights
 
@@ -95,8 +96,8 @@ def test_both_phases_of_a_comparison_start_from_it(prepared, weights, tmp_path):
         Member("small_convnet", "ridge")
     ]
     assert frozen_features(data, "train").shape == (2, len(prepared.folds), 2 * (96 + 192))
-    frozen = runs.train_fold(data, tmp_path / "frozen", 1, method="ridge")
-    tuned = runs.train_fold(data, tmp_path / "tuned", 1)
+    frozen = train_fold(data, tmp_path / "frozen", 1, method="ridge")
+    tuned = train_fold(data, tmp_path / "tuned", 1)
     assert frozen["weights_sha256"] == tuned["weights_sha256"] is not None
     assert (
         frozen["parameters"]["weights"]

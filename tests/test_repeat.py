@@ -15,7 +15,8 @@ from imetlib.delivery.records import read_record
 from imetlib.models.backbones import build_backbone
 from imetlib.profiles import LATER_SETTINGS, get_profile
 from imetlib.scores import load_scores
-from imetlib.training import repeat, runs
+from imetlib.training import repeat
+from imetlib.training.fold_runs import train_fold
 from imetlib.training.load import load_run
 from imetlib.training.members import Member, train_members
 from imetlib.training.repeat import repeat_run
@@ -27,7 +28,7 @@ def single(prepared, tmp_path_factory):
     """A run of one fold, an epoch long, with dropout and a running mean of the weights."""
     folder = tmp_path_factory.mktemp("runs") / "repeat-single"
     data = with_settings(prepared, batch_size=60, dropout=0.2, ema=0.5)
-    runs.train_fold(data, folder, 2, seed=7)
+    train_fold(data, folder, 2, seed=7)
     return folder
 
 
@@ -216,7 +217,7 @@ def own_weights(prepared, tmp_path_factory):
     build_backbone("small_convnet", (32, 32, 3)).save_weights(elsewhere)
     data = with_settings(prepared, weights=str(elsewhere))
     folder = runs_folder / "comparison" / "own-weights"
-    record = runs.train_fold(data, folder, 1, method="ridge", splits=("holdout", "test"))
+    record = train_fold(data, folder, 1, method="ridge", splits=("holdout", "test"))
     assert record["parameters"]["weights"] == "museum.weights.h5"
     assert str(elsewhere.parent) not in (folder / "record.json").read_text()
     shutil.move(elsewhere, runs_folder)
@@ -260,7 +261,7 @@ def test_a_run_of_a_model_file_repeats(prepared, tmp_path, no_weights_elsewhere)
     path = tmp_path / "elsewhere" / "own.keras"
     keras.Model(inputs, x).save(path)
     settings = {"backbone": str(path), "normalisation": "unit"}
-    runs.train_fold(with_settings(prepared, **settings), tmp_path / "own-model", 1, method="ridge")
+    train_fold(with_settings(prepared, **settings), tmp_path / "own-model", 1, method="ridge")
     shutil.rmtree(path.parent)
     again = repeat_run(tmp_path / "own-model", out=prepared.workspace.parent)
     assert again.changed == {} and again.record["parameters"]["backbone"] == "own.keras"

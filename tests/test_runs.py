@@ -15,9 +15,10 @@ from imetlib.decisions.thresholds import crossfit_threshold, decide, search_thre
 from imetlib.delivery.audit_run import audit_run
 from imetlib.delivery.records import compare_records
 from imetlib.scores import Scores, load_scores, mean_scores
-from imetlib.training import runs
+from imetlib.training import fold_runs, runs
 from imetlib.training.closed_form import fit_closed_form, score_closed_form
 from imetlib.training.fit import split_halves
+from imetlib.training.fold_runs import train_fold
 from imetlib.training.load import load_run
 
 needs_weights = pytest.mark.skipif(
@@ -52,15 +53,15 @@ class Trained:
 def train_watched(data, folder, **arguments):
     """A run of validation fold 1 with the rows that training was given."""
     seen = []
-    original = runs.train_network
+    original = fold_runs.train_network
 
     def train_network(profile, data, train_rows, val_rows, *more, **settings):
         seen.append((train_rows, val_rows))
         return original(profile, data, train_rows, val_rows, *more, **settings)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(runs, "train_network", train_network)
-        record = runs.train_fold(data, folder, 1, **arguments)
+        patch.setattr(fold_runs, "train_network", train_network)
+        record = train_fold(data, folder, 1, **arguments)
     return Trained(folder, record, *seen[0])
 
 
@@ -183,8 +184,8 @@ def test_a_record_holds_what_the_network_costs(prepared, held_out):
 
 
 def test_a_finished_run_is_not_trained_again(prepared, held_out, monkeypatch):
-    monkeypatch.setattr(runs, "train_network", refuse_to_train)
-    assert runs.train_fold(prepared, held_out.folder, 1) == held_out.record
+    monkeypatch.setattr(fold_runs, "train_network", refuse_to_train)
+    assert train_fold(prepared, held_out.folder, 1) == held_out.record
 
 
 @pytest.mark.parametrize(
@@ -201,11 +202,11 @@ def test_a_finished_run_is_not_trained_again(prepared, held_out, monkeypatch):
 def test_a_run_of_other_settings_is_not_written_over(
     prepared, held_out, monkeypatch, settings, arguments, named
 ):
-    monkeypatch.setattr(runs, "train_network", refuse_to_train)
+    monkeypatch.setattr(fold_runs, "train_network", refuse_to_train)
     before = {file.name: file.read_bytes() for file in held_out.folder.iterdir()}
     data = with_settings(prepared, **settings)
     with pytest.raises(ValueError, match=named + ".*nothing was overwritten"):
-        runs.train_fold(data, held_out.folder, **{"val_fold": 1} | arguments)
+        train_fold(data, held_out.folder, **{"val_fold": 1} | arguments)
     assert {file.name: file.read_bytes() for file in held_out.folder.iterdir()} == before
 
 
@@ -222,7 +223,7 @@ def test_what_cannot_be_trained_is_refused_and_leaves_nothing(
     prepared, tmp_path, arguments, message
 ):
     with pytest.raises(ValueError, match=message):
-        runs.train_fold(prepared, tmp_path / "run", **arguments)
+        train_fold(prepared, tmp_path / "run", **arguments)
     assert not (tmp_path / "run" / "record.json").exists()
 
 
@@ -247,7 +248,7 @@ def test_a_loaded_run_predicts_what_it_predicted(prepared, held_out):
 
 
 def test_two_runs_of_one_seed_are_equal_byte_for_byte(prepared, held_out, tmp_path):
-    runs.train_fold(prepared, tmp_path / "network", 1)
+    train_fold(prepared, tmp_path / "network", 1)
     assert_equal_files(held_out.folder, tmp_path / "network")
 
 
@@ -264,7 +265,7 @@ def test_two_runs_with_everything_random_are_equal_byte_for_byte(prepared, tmp_p
         erase=0.5,
     )
     records = [
-        runs.train_fold(data, tmp_path / place / "run", 2, splits=("holdout", "test"), seed=5)
+        train_fold(data, tmp_path / place / "run", 2, splits=("holdout", "test"), seed=5)
         for place in ("first", "second")
     ]
     assert_equal_files(tmp_path / "first/run", tmp_path / "second/run")
@@ -282,7 +283,7 @@ def test_two_runs_with_everything_random_are_equal_byte_for_byte(prepared, tmp_p
 def test_a_search_never_looks_at_the_holdout(prepared, held_out, tmp_path):
     pictures = Watched(prepared.train_pictures)
     data = dataclasses.replace(prepared, train_pictures=pictures)
-    record = runs.train_fold(data, tmp_path / "network", 1, splits=())
+    record = train_fold(data, tmp_path / "network", 1, splits=())
     inner = np.flatnonzero(prepared.folds != 0)
     assert pictures.read_rows == set(inner.tolist())
     assert not (tmp_path / "network/scores-holdout.npz").exists()
@@ -383,7 +384,7 @@ def test_costs_of_several_runs_add_up(blend):
 
 def test_an_interrupted_run_goes_on_with_its_next_fold(blend, monkeypatch):
     data, folder, _ = blend
-    monkeypatch.setattr(runs, "train_network", refuse_to_train)
+    monkeypatch.setattr(fold_runs, "train_network", refuse_to_train)
     before = load_scores(folder / "seed1/scores-oof.npz")
     record = runs.train_all_folds(data, folder / "seed1", seed=1)
     assert len(record["best_epochs"]) == 2
@@ -454,7 +455,7 @@ def test_figures_agree_with_scikit_learn(prepared):
 @pytest.mark.parametrize("method", ["ridge", "kernel"])
 def test_closed_form_runs_load_and_predict_the_same(prepared, tmp_path, method):
     data = with_settings(prepared, backbone="mobilenet_v2", weights="imagenet")
-    record = runs.train_fold(data, tmp_path / "run", 1, method=method, splits=("holdout", "test"))
+    record = train_fold(data, tmp_path / "run", 1, method=method, splits=("holdout", "test"))
     assert record["method"] == method and record["penalty"] > 0
     assert record["macs"] > 5e6 and record["features_seconds"] > 0
     assert record["split"] == "held-out fold of 3"
@@ -486,7 +487,7 @@ def own_backbone(prepared, tmp_path):
 @pytest.mark.parametrize("method", ["network", "ridge"])
 def test_a_model_file_trains_and_is_kept_with_the_run(own_backbone, tmp_path, method):
     data, path = own_backbone
-    record = runs.train_fold(data, tmp_path / "run", 1, method=method, splits=("holdout", "test"))
+    record = train_fold(data, tmp_path / "run", 1, method=method, splits=("holdout", "test"))
     assert record["parameters"]["backbone"] == record["identity"]["settings"]["backbone"]
     assert record["parameters"]["backbone"] == "own.keras" and record["normalisation"] == "unit"
     text = (tmp_path / "run/record.json").read_text()
@@ -540,5 +541,5 @@ def test_a_model_file_without_normalisation_is_refused(own_backbone, tmp_path):
     data = with_settings(own_backbone[0], normalisation="")
     for method in ("network", "ridge"):
         with pytest.raises(ValueError, match="give `normalisation`, one of tf, torch"):
-            runs.train_fold(data, tmp_path / "run", 1, method=method)
+            train_fold(data, tmp_path / "run", 1, method=method)
     assert not (tmp_path / "run" / "record.json").exists()

@@ -104,6 +104,18 @@ def prepare_collection(profile, collection="", out="", *, progress=False):
         ValueError: faults in tables or pictures, all named.
         FileNotFoundError: no collection.
     """
+    return prepare_pictures(prepare_tables(profile, collection, out, progress=progress), progress)
+
+
+def prepare_tables(profile, collection="", out="", *, progress=False):
+    """The first part of `prepare_collection`: all but the pictures, which can take long.
+
+    Args:
+        profile, collection, out, progress: see `locate_collection`.
+
+    Returns:
+        `PreparedCollection` without `train_pictures` and `test_pictures`.
+    """
     root = locate_collection(profile, collection, out, progress=progress)
     read = read_collection(root)
     if profile.image_shape is None or profile.epochs is None:
@@ -118,8 +130,18 @@ def prepare_collection(profile, collection="", out="", *, progress=False):
     else:
         folds = make_folds(read.train, profile.num_folds, specimens=read.specimens, seed=FOLDS_SEED)
         write_folds(fold_file, read.train.ids, folds)
-    caches = _build_caches(read, profile, workspace, progress)
-    return PreparedCollection(root.name, read, profile, *caches, folds, workspace)
+    return PreparedCollection(root.name, read, profile, None, None, folds, workspace)
+
+
+def prepare_pictures(data, progress=False):
+    """The second part of `prepare_collection`: the pictures, shrunk once.
+
+    Args:
+        data: `PreparedCollection` of `prepare_tables`.
+        progress: show a bar.
+    """
+    caches = _build_caches(data.collection, data.profile, data.workspace, progress)
+    return replace(data, train_pictures=caches[0], test_pictures=caches[1])
 
 
 def with_settings(data, **settings):

@@ -40,6 +40,7 @@ class Standing:
         sha256: str, of the csv file.
         constant_score: float in [0, 1]. The constant answer on the same rows.
         constant: tuple of int. Labels of the constant answer.
+        num_networks: int >= 0. Networks whose mean answered.
     """
 
     score: float
@@ -47,6 +48,7 @@ class Standing:
     sha256: str
     constant_score: float
     constant: tuple[int, ...]
+    num_networks: int = 0
 
 
 def write_first_submission(
@@ -102,8 +104,12 @@ def replace_if_better(
     source: str,
     num_classes: int,
     partial: bool = False,
+    num_networks: int = 1,
 ) -> bool:
-    """Write an answer over the submission if its validation score is higher.
+    """Write an answer over the submission if it is better.
+
+    Its score must be higher. The mean of more networks than before is scored on the rows that
+    all of them left out, others than before: it is better if it passes the constant answer.
 
     Args:
         path: what `write_first_submission` wrote.
@@ -113,6 +119,7 @@ def replace_if_better(
         source: str. What answered, for `submission.json`.
         partial: whether `ids` may lack some of the sample: time ran out. They keep the constant
             answer, and the score counts them so.
+        num_networks: int >= 1. Networks whose mean answered.
 
     Returns:
         bool, whether it was replaced. An equal score does not replace.
@@ -141,9 +148,10 @@ def replace_if_better(
         score = share * score + (1 - share) * before.constant_score
         names += missing
         answers += [np.array(before.constant)] * len(missing)
-    if not score > before.score:
+    more = num_networks > before.num_networks >= 1
+    if not score > (before.constant_score if more else before.score):
         return False
-    standing = Standing(score, source, "", before.constant_score, before.constant)
+    standing = Standing(score, source, "", before.constant_score, before.constant, num_networks)
     _write(path, names, answers, wanted, num_classes, standing, before=before)
     return True
 

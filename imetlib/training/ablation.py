@@ -10,7 +10,7 @@ from imetlib.decisions.fbeta import fbeta_per_sample
 from imetlib.decisions.label_sets import decide
 from imetlib.delivery.records import read_record
 from imetlib.scores import load_scores
-from imetlib.training.runs import train_fold
+from imetlib.training.fold_runs import train_fold
 from imetlib.training.scoring import truth_of
 
 NO_AUGMENTATION = dict.fromkeys(

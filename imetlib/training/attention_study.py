@@ -15,11 +15,11 @@ from imetlib.models.residual_attention import mask_names
 from imetlib.training.ablation import paired_difference
 from imetlib.training.devices import set_seed
 from imetlib.training.fit import preprocessing_of
+from imetlib.training.fold_runs import HOLDOUT, inner_folds, train_fold
 from imetlib.training.localise import localise, pictures_and_motifs
 from imetlib.training.networks import build_classifier, load_classifier
 from imetlib.training.predict import clear_memory, predict_scores
 from imetlib.training.run_files import profile_of
-from imetlib.training.runs import HOLDOUT, inner_folds, train_fold
 from imetlib.training.scoring import truth_of
 
 # Below a collection's workspace: studies share their plain runs.

@@ -14,6 +14,7 @@ import re
 import shutil
 import time
 import warnings
+from contextlib import nullcontext
 from pathlib import Path
 
 import keras
@@ -48,12 +49,13 @@ class Checkpoints(keras.callbacks.Callback):
         parts: dict of name to object with `get_state()`, a dict of JSON values and arrays, and
             `set_state(state)`.
         files: names of files of the run folder that belong to the state.
+        budget: `imetlib.training.clock.TimeBudget`, or None: what does not fit is not saved.
 
     Attributes:
         seconds: float, what earlier processes spent up to the checkpoint restored.
     """
 
-    def __init__(self, network, folder, identity, *, parts, files=()):
+    def __init__(self, network, folder, identity, *, parts, files=(), budget=None):
         super().__init__()
         optimizer = network.optimizer
         if not optimizer.built:
@@ -61,7 +63,7 @@ class Checkpoints(keras.callbacks.Callback):
         self._variables = {"network": network.variables, "optimizer": optimizer.variables}
         self.run_folder, self.folder = Path(folder), Path(folder) / FOLDER
         self.identity = json.loads(json.dumps(identity))
-        self.parts, self.files = parts, files
+        self.parts, self.files, self.budget = parts, files, budget
         self.seconds, self._start, self._has_saved = 0.0, time.perf_counter(), False
         self._environment = environment()
 
@@ -71,7 +73,8 @@ class Checkpoints(keras.callbacks.Callback):
         keras.utils.set_random_seed(int(seeds.generate_state(1)[0]))
 
     def on_epoch_end(self, epoch, logs=None):
-        if math.isfinite((logs or {}).get("loss", math.nan)):
+        fits = self.budget is None or self.budget.allows("checkpoint")
+        if fits and math.isfinite((logs or {}).get("loss", math.nan)):
             self.save(epoch + 1)
 
     def save(self, epoch):
@@ -102,9 +105,9 @@ class Checkpoints(keras.callbacks.Callback):
             "parts": parts,
         }
         files = [self.run_folder / name for name in self.files]
-        save_checkpoint(
-            self.folder, epoch, state, arrays, [path for path in files if path.is_file()]
-        )
+        files = [path for path in files if path.is_file()]
+        with nullcontext() if self.budget is None else self.budget.measure("checkpoint"):
+            save_checkpoint(self.folder, epoch, state, arrays, files)
         self._has_saved = True
 
     def restore(self):

@@ -28,6 +28,10 @@ SLOW_PIECE = 3.0
 PROBE_SHARE, PROBE_BATCHES = 0.02, 24
 
 
+class TimeUpError(ValueError):
+    """Nothing more fits into the session."""
+
+
 class TimeBudget:
     """What still fits into a session.
 
@@ -44,6 +48,8 @@ class TimeBudget:
         margin_fraction: float in [0, 1). Share of the limit that is never planned with.
         later_hours: float >= 0. Of the session that will go on with this run: its schedule is
             fitted to both.
+        prediction_hours: float >= `hours`, or None for `hours`. Until when prediction may last
+            where it has become slower than was planned.
         clock: function that gives seconds.
 
     Raises:
@@ -63,6 +69,7 @@ class TimeBudget:
         spent_seconds: float = 0.0,
         margin_fraction: float = 0.01,
         later_hours: float = 0.0,
+        prediction_hours: float | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         if not (math.isfinite(hours) and hours > 0):
@@ -80,6 +87,7 @@ class TimeBudget:
                 raise ValueError(f"`{name}` must be finite and >= 0. Received: {name}={value}")
         self.hours, self.clock = hours, clock
         self.limit, self.later = 3600 * hours, 3600 * later_hours
+        self._extension = 3600 * max(0.0, (prediction_hours or hours) - hours)
         self.margin = margin_fraction * self.limit
         self.prediction_batches = prediction_batches
         self.paces = {kind: Pace() for kind in KINDS}
@@ -89,6 +97,7 @@ class TimeBudget:
         self._watched = "step"
         self._slow_since: float | None = None
         self._slow_piece = (1.0, 0.0)
+        self._predicted = 0
 
     def used(self) -> float:
         """Seconds of the session so far."""
@@ -96,7 +105,8 @@ class TimeBudget:
 
     def left(self) -> float:
         """Seconds that may still be planned with; negative once the margin is touched."""
-        return self.limit - self.margin - self.used()
+        extension = self._extension if self._watched == "prediction" else 0.0
+        return self.limit + extension - self.margin - self.used()
 
     @contextmanager
     def measure(self, kind: str) -> Iterator[None]:
@@ -154,11 +164,15 @@ class TimeBudget:
         """Whether one more of a kind fits together with all that must follow it."""
         return self.needed(kind, last=last) <= self.left()
 
+    def allows_evaluation(self) -> bool:
+        """Whether one more evaluation fits; the first one is always made, to be measured."""
+        return not self.paces["evaluation"].count or self.allows("evaluation")
+
     def check(self) -> None:
         """Refuse a budget that does not hold one step and what must follow it.
 
         Raises:
-            ValueError: with what would be needed.
+            TimeUpError: with what would be needed.
         """
         needed, left = self.needed("step"), self.left()
         if needed > left:
@@ -166,7 +180,7 @@ class TimeBudget:
                 f"{kind} {pace.mean:.3g} s" for kind, pace in self.paces.items() if pace.count
             )
             hours = 1.01 * (self.used() + needed) / (self.limit - self.margin) * self.hours
-            raise ValueError(
+            raise TimeUpError(
                 f"hours={self.hours:g} leaves {left:.3g} s, and one step with what must follow it "
                 f"needs {needed:.3g} s ({parts}): give at least hours={hours:.3g}, or a smaller "
                 "`image_shape`"
@@ -194,6 +208,24 @@ class TimeBudget:
         each = step.mean + (evaluation.mean + checkpoint.mean) / steps_per_epoch
         return done + min(wanted - done, int(seconds / each))
 
+    @contextmanager
+    def predicting(self) -> Iterator[None]:
+        """Measure the block as the next batch of prediction.
+
+        Raises:
+            TimeUpError: it does not fit, and the block is not entered.
+        """
+        if self._watched != "prediction":
+            self._watched, self._slow_since = "prediction", None
+        self._predicted += 1
+        if not self.allows("prediction", last=self._predicted == self.prediction_batches):
+            raise TimeUpError(
+                f"hours={self.hours:g}: batch {self._predicted} of {self.prediction_batches} to "
+                f"predict does not fit into the {self.left():.3g} s that are left"
+            )
+        with self.measure("prediction"):
+            yield
+
     def probe(self, predict_batch: Callable[[int], Any]) -> None:
         """Measure the prediction of the first test batches; the very first one, which may
         compile, is not counted."""
@@ -205,32 +237,6 @@ class TimeBudget:
             predict_batch(index)
             if index or self.prediction_batches == 1:
                 self.note("prediction", self.clock() - before)
-
-    def deliver(
-        self, predict_batch: Callable[[int], Any], write: Callable[[list[Any]], None]
-    ) -> int:
-        """Predict the test set for as long as its batches fit, and write what there is.
-
-        Args:
-            predict_batch: function from the number of a batch to its scores.
-            write: function that is given the list of them, cut where time ran out.
-
-        Returns:
-            int, batches written: `prediction_batches`, or fewer; 0 if nothing was written.
-        """
-        self._watched, self._slow_since = "prediction", None
-        parts: list[Any] = []
-        for index in range(self.prediction_batches):
-            if not self.allows("prediction", last=index + 1 == self.prediction_batches):
-                break
-            with self.measure("prediction"):
-                parts.append(predict_batch(index))
-        # The margin is there for this: a slow last batch must not cost the others.
-        if not parts or self.needed("writing") > self.left() + self.margin:
-            return 0
-        with self.measure("writing"):
-            write(parts)
-        return len(parts)
 
     def to_dict(self) -> dict[str, Any]:
         """Limit, use and mean durations, for a record."""

@@ -17,11 +17,11 @@ from imetlib.scores import Scores, load_scores, logits_of, mean_scores
 from imetlib.training.closed_form import apply_head, load_head, mean_view
 from imetlib.training.features import frozen_features
 from imetlib.training.fit import preprocessing_of
+from imetlib.training.fold_runs import HOLDOUT, inner_folds
 from imetlib.training.kernel import signed_root
 from imetlib.training.networks import load_classifier
 from imetlib.training.predict import clear_memory, predict_views
 from imetlib.training.run_files import profile_of
-from imetlib.training.runs import HOLDOUT, inner_folds
 
 _NEIGHBOURS = 80
 

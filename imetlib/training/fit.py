@@ -4,6 +4,7 @@ import hashlib
 import itertools
 import math
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -25,9 +26,10 @@ from imetlib.training.networks import WEIGHTS_FILE, build_classifier
 from imetlib.training.optimizers import LearningRate, compile_model
 from imetlib.training.part_grouping import AlternateGrouping
 from imetlib.training.part_losses import GroupingLoss
-from imetlib.training.predict import predict_scores
+from imetlib.training.predict import predict_scores, probe_prediction
 from imetlib.training.run_files import identity_of
 from imetlib.training.start import start_pretrained
+from imetlib.training.stop_in_time import stop_in_time
 
 # Multi-attention from scratch: epochs before its channels are grouped, as a share of all; and the
 # batches in which they are looked at.
@@ -53,6 +55,7 @@ class TrainedNetwork:
         diverged_at: int, the first epoch whose loss or weights were no numbers, or None.
         rate_halved: bool, whether training went on from the epoch before it (see
             `imetlib.profiles.Profile.divergence`).
+        stopped_in_time: bool, whether a time budget ended the picture phase.
     """
 
     model: keras.Model
@@ -66,6 +69,7 @@ class TrainedNetwork:
     training_rate: float | None
     diverged_at: int | None = None
     rate_halved: bool = False
+    stopped_in_time: bool = False
 
 
 def preprocessing_of(profile):
@@ -73,7 +77,9 @@ def preprocessing_of(profile):
     return Preprocessing(profile.image_shape, profile.resize_mode)
 
 
-def train_network(profile, data, train_rows, val_rows, folder, *, exclusive=(), seed=0, verbose=0):
+def train_network(
+    profile, data, train_rows, val_rows, folder, *, exclusive=(), budget=None, seed=0, verbose=0
+):
     """Train on some rows of a collection and keep the best epoch on others.
 
     Phases: (1) with pretrained weights, fresh BatchNormalization statistics in the layers that
@@ -97,6 +103,9 @@ def train_network(profile, data, train_rows, val_rows, folder, *, exclusive=(), 
         train_rows, val_rows: `(n,)` int rows of the collection's training table, disjoint.
         folder: where `best.weights.h5`, `history.csv` and `timing.csv` go; made where missing.
         exclusive: see `imetlib.training.predict.predict_scores`.
+        budget: `imetlib.training.clock.TimeBudget`: the picture phase ends, with its schedule,
+            while there is time for what must follow (`imetlib.training.stop_in_time`); None trains
+            all epochs.
         seed: int >= 0.
         verbose: 0 silent, 1 bar with time left, 2 one line an epoch.
 
@@ -104,12 +113,18 @@ def train_network(profile, data, train_rows, val_rows, folder, *, exclusive=(), 
         `TrainedNetwork`.
 
     Raises:
-        ValueError: the rows overlap, an unknown backbone or layer, or training diverged
-            before its first scored epoch.
+        ValueError: the rows overlap, an unknown backbone or layer, `small_epochs` within a
+            budget, or training diverged before its first scored epoch.
+        TimeUpError: the budget does not hold one step and what must follow it.
         OSError: the disk is full; earlier checkpoints and best weights are as they were.
         FileNotFoundError: no weights file (see `find_weights`).
     """
     start = time.perf_counter()
+    if budget is not None and profile.small_epochs:
+        raise ValueError(
+            f"small_epochs={profile.small_epochs}: a time budget cannot plan with steps of two "
+            "lengths. Give `small_epochs=0`, or no hours"
+        )
     overlap = np.intersect1d(train_rows, val_rows)
     if len(overlap):
         raise ValueError(
@@ -135,15 +150,18 @@ def train_network(profile, data, train_rows, val_rows, folder, *, exclusive=(), 
     trainable_params = count_trainable(model)
 
     def score(network):
-        return predict_scores(
-            network,
-            data.train_pictures,
-            data.collection.train.ids[val_rows],
-            preprocessing,
-            data.collection.class_names,
-            mirror_view=profile.mirror_view,
-            exclusive=exclusive,
-        )
+        if budget is not None and not budget.allows_evaluation():
+            return None
+        with nullcontext() if budget is None else budget.measure("evaluation"):
+            return predict_scores(
+                network,
+                data.train_pictures,
+                data.collection.train.ids[val_rows],
+                preprocessing,
+                data.collection.class_names,
+                mirror_view=profile.mirror_view,
+                exclusive=exclusive,
+            )
 
     def batches_from(epoch):
         shape = profile.small_shape() if epoch < profile.small_epochs else profile.image_shape
@@ -176,8 +194,12 @@ def train_network(profile, data, train_rows, val_rows, folder, *, exclusive=(), 
         )
     if profile.epochs:
         updates = math.ceil(len(batches) * profile.epochs / profile.accumulation)
-        loss, schedule = compile_model(learner, profile, updates)
-        parts["rate"] = rate = LearningRate(learner, schedule)
+        loss, schedule = compile_model(learner, profile, updates if budget is None else None)
+        if budget is None:
+            rate = LearningRate(learner, schedule)
+        else:
+            rate = stop_in_time(budget, profile, len(batches) * profile.epochs)
+        parts["rate"] = rate
         if profile.loss == "splc":
             callbacks.append(CorrectLabels(loss))
         if profile.ema:
@@ -185,10 +207,21 @@ def train_network(profile, data, train_rows, val_rows, folder, *, exclusive=(), 
             callbacks.append(parts["averages"])
         if "grouping" in parts:
             callbacks.append(parts["grouping"])
-        identity = _identity_of(profile, data, train_rows, val_rows, exclusive, seed)
-        checkpoints = Checkpoints(learner, folder, identity, parts=parts, files=(WEIGHTS_FILE,))
-        callbacks += [watcher, checkpoints]
+        identity = _identity_of(profile, data, train_rows, val_rows, exclusive, seed, budget)
+        checkpoints = Checkpoints(
+            learner, folder, identity, parts=parts, files=(WEIGHTS_FILE,), budget=budget
+        )
+        callbacks += [watcher, checkpoints, *([] if budget is None else [rate])]
         first = checkpoints.restore()
+    if budget is not None:
+        probe_prediction(
+            budget,
+            model,
+            data.train_pictures,
+            val_rows,
+            preprocessing,
+            mirror_view=profile.mirror_view,
+        )
     if first is None:
         if profile.weights:
             start_pretrained(
@@ -197,6 +230,11 @@ def train_network(profile, data, train_rows, val_rows, folder, *, exclusive=(), 
         watcher.record(0, {"loss": math.nan})
         if profile.epochs:
             checkpoints.save(0)
+    elif budget is not None:
+        # How long both take here is not what it was where they were written.
+        score(model)
+        checkpoints.save(first)
+        rate.steps = rate.done + len(batches) * (profile.epochs - first)
     if profile.epochs:
         _fit_pictures(learner, profile, batches_from, callbacks, first or 0, verbose)
         diverged_at = watcher.diverged_at
@@ -224,6 +262,7 @@ def train_network(profile, data, train_rows, val_rows, folder, *, exclusive=(), 
         None if fastest is None else len(train_rows) / fastest,
         watcher.diverged_at,
         bool(profile.epochs) and rate.halved,
+        bool(profile.epochs) and budget is not None and rate.stopped,
     )
 
 
@@ -245,7 +284,7 @@ def _fit_pictures(learner, profile, batches_from, callbacks, first, verbose):
             )
 
 
-def _identity_of(profile, data, train_rows, val_rows, exclusive, seed):
+def _identity_of(profile, data, train_rows, val_rows, exclusive, seed, budget):
     """What makes two calls of `train_network` the same."""
     rows = {"train_rows": train_rows, "val_rows": val_rows}
     return identity_of(
@@ -254,6 +293,7 @@ def _identity_of(profile, data, train_rows, val_rows, exclusive, seed):
         seed,
         exclusive=[list(group) for group in exclusive],
         backend=keras.backend.backend(),
+        **({} if budget is None else {"timed": True}),
         **{
             name: hashlib.sha256(np.asarray(value, np.int64).tobytes()).hexdigest()
             for name, value in rows.items()

@@ -14,7 +14,8 @@ from imetlib.models.backbones import (
     find_weights,
 )
 from imetlib.profiles import scale_shape
-from imetlib.training.runs import METHODS, blend_runs, train_all_folds, train_fold
+from imetlib.training.fold_runs import METHODS, train_fold
+from imetlib.training.runs import blend_runs, train_all_folds
 
 # What a notebook trains unless told otherwise, by profile.
 COMPARED = {
@@ -60,7 +61,7 @@ class Member:
         return shape if shape is None or not self.size else scale_shape(shape, float(self.size))
 
 
-def parse_members(text, profile, defaults):
+def parse_members(text, profile, defaults, *, timed=False):
     """Members from a notebook's parameter, checked before any work begins.
 
     Args:
@@ -68,13 +69,15 @@ def parse_members(text, profile, defaults):
             fraction of the profile's size), separated by blanks; "" takes the default.
         profile: `Profile`.
         defaults: `COMPARED` or `SUBMITTED`.
+        timed: whether they are trained within the hours of a session, which a single network is.
 
     Returns:
         list of `Member`.
 
     Raises:
         ValueError: unknown backbone or method, a member twice, a size below the backbone's
-            least, or a closed-form head without pretrained weights.
+            least, a closed-form head without pretrained weights, or in a timed run anything but
+            a single network.
         FileNotFoundError: a weights file is missing (see `find_weights`).
 
     Example:
@@ -82,8 +85,15 @@ def parse_members(text, profile, defaults):
         >>> parse_members("small_convnet:network@64x48", get_profile("fast"), COMPARED)[0].name
         'small_convnet-network-64x48'
     """
+    words = (text or defaults[profile.name]).split()
+    if timed and (len(words) != 1 or ":network" not in words[0]):
+        raise ValueError(
+            "Within a number of hours a single network is trained, on all folds. Received: "
+            f'members="{" ".join(words)}". Give one, such as members="mobilenet_v2:network", or '
+            "hours=0"
+        )
     members = []
-    for word in (text or defaults[profile.name]).split():
+    for word in words:
         found = re.fullmatch(r"(.+):(\w+?)(?:@(\d+x\d+|[01]?\.\d+))?", word)
         if found is None or found[2] not in METHODS:
             raise ValueError(
@@ -174,17 +184,22 @@ def compare_members(data, members, folder, *, seeds=(0,), verbose=0):
     return records
 
 
-def train_members(data, members, folder, *, seed=0, verbose=0):
+def train_members(data, members, folder, *, session=None, on_network=None, seed=0, verbose=0):
     """Train every member on all folds and join them by the mean of their logits.
 
     Args:
         data, members, seed, verbose: see `compare_members`.
         folder: run folder of the whole; `load_run` opens it.
+        session, on_network: see `train_all_folds`; for a single member, whose run folder it is.
 
     Returns:
         the record of the whole: scored on the holdout, `selection` is out of fold.
     """
     prepared = [with_member(data, member) for member in members]
+    if session is not None:
+        return train_all_folds(
+            prepared[0], folder, session=session, on_network=on_network, seed=seed, verbose=verbose
+        )
     for member, member_data in zip(members, prepared, strict=True):
         path = Path(folder) / member.name
         train_all_folds(member_data, path, method=member.method, seed=seed, verbose=verbose)

@@ -19,7 +19,8 @@ class EpochScores(keras.callbacks.Callback):
 
     Args:
         network: `keras.Model` that answers; what learns may have further outputs.
-        score: function from the network to the `Scores` of the validation rows.
+        score: function from the network to the `Scores` of the validation rows, or to None where
+            there is no time for them.
         y_true: `(num_samples, num_classes)` bool.
         halves: `(num_samples,)` 0 or 1; each half is decided with the other's threshold.
         weights_path: where the best weights go, replaced whole.
@@ -135,6 +136,15 @@ def write_history(path, history):
         writer = csv.DictWriter(file, fieldnames=list(history[0]))
         writer.writeheader()
         writer.writerows(history)
+
+
+def crossfit_groups(data, rows, seed):
+    """Groups of rows that are decided with the thresholds of the others, `(num_rows,)` int.
+
+    Their folds; halves where all are of one fold.
+    """
+    folds = data.folds[rows]
+    return folds if len(np.unique(folds)) > 1 else split_halves(data.collection, rows, seed)
 
 
 def split_halves(collection, rows, seed):

@@ -13,11 +13,18 @@ PART_WEIGHT = 0.1
 def compile_model(model, profile, updates):
     """AdamW with warm-up and cosine over a number of updates, and the profile's loss.
 
+    Args:
+        model: `keras.Model`.
+        profile: `Profile`.
+        updates: int >= 1, or None for a constant rate, which a callback sets.
+
     Returns:
-        (`keras.losses.Loss`, `keras.optimizers.schedules.CosineDecay`), both in use.
+        (`keras.losses.Loss`, `keras.optimizers.schedules.CosineDecay` or float), both in use.
     """
-    warmup = max(1, round(updates * profile.warmup_fraction))
-    schedule = warmup_cosine(profile.learning_rate, updates, warmup)
+    schedule = profile.learning_rate
+    if updates is not None:
+        warmup = max(1, round(updates * profile.warmup_fraction))
+        schedule = warmup_cosine(profile.learning_rate, updates, warmup)
     optimizer = keras.optimizers.AdamW(
         schedule,
         weight_decay=profile.weight_decay,

@@ -1,5 +1,7 @@
 """Scores of pictures: each id once, in the order asked, mean over mirror views."""
 
+from contextlib import nullcontext
+
 import keras
 import numpy as np
 
@@ -7,6 +9,7 @@ from imetlib.collection.batches import Batches
 from imetlib.decisions.exclusive import share_in_groups
 from imetlib.decisions.top_scores import collect_top_scores, write_top_scores
 from imetlib.scores import TOP, Scores
+from imetlib.training.clock import TimeUpError
 
 
 def predict_views(model, pictures, rows, preprocessing, *, mirror_view, batch_size=64):
@@ -42,6 +45,7 @@ def predict_scores(
     mirror_view,
     exclusive=(),
     batch_size=64,
+    within=nullcontext,
 ):
     """Scores of pictures by id.
 
@@ -53,19 +57,58 @@ def predict_scores(
         class_names: names of the model's outputs.
         exclusive: groups whose attributes exclude each other, see
             `imetlib.decisions.exclusive.share_in_groups`.
+        within: function that gives a context for each batch with all its views, such as
+            `imetlib.training.clock.TimeBudget.predicting`.
 
     Returns:
-        `Scores`, the mean of the views' logits, shared out in the exclusive groups.
+        `Scores`, the mean of the views' logits, shared out in the exclusive groups; of the first
+        pictures alone where time was up.
 
     Raises:
         ValueError: an id is missing or doubled, or a logit is not finite.
+        TimeUpError: time was up before the first batch.
     """
     rows = pictures.rows_of(ids)
-    views = predict_views(
-        model, pictures, rows, preprocessing, mirror_view=mirror_view, batch_size=batch_size
-    )
-    logits = share_in_groups(np.mean(views, axis=0), class_names, exclusive)
-    return Scores(np.asarray(ids, dtype=object), logits, tuple(class_names))
+    parts = []
+    for start in range(0, len(rows), batch_size):
+        try:
+            with within():
+                views = predict_views(
+                    model,
+                    pictures,
+                    rows[start : start + batch_size],
+                    preprocessing,
+                    mirror_view=mirror_view,
+                    batch_size=batch_size,
+                )
+        except TimeUpError:
+            if not parts:
+                raise
+            break
+        parts.append(share_in_groups(np.mean(views, axis=0), class_names, exclusive))
+    logits = np.concatenate(parts)
+    return Scores(np.asarray(ids, dtype=object)[: len(logits)], logits, tuple(class_names))
+
+
+def count_batches(num_samples, batch_size=64):
+    """Batches of `predict_scores` for so many pictures."""
+    return -(-num_samples // batch_size)
+
+
+def probe_prediction(budget, model, pictures, rows, preprocessing, *, mirror_view, batch_size=64):
+    """Let a `TimeBudget` measure what a batch of `predict_scores` takes.
+
+    Args:
+        budget: `imetlib.training.clock.TimeBudget`.
+        model, pictures, rows, preprocessing, mirror_view, batch_size: see `predict_views`; what is
+            predicted is forgotten.
+    """
+
+    def predict_batch(index):
+        batch = np.take(rows, np.arange(batch_size) + index * batch_size, mode="wrap")
+        predict_views(model, pictures, batch, preprocessing, mirror_view=mirror_view)
+
+    budget.probe(predict_batch)
 
 
 def predict_top_scores(

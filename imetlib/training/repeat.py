@@ -7,9 +7,10 @@ from pathlib import Path
 from imetlib.collection.folds import hash_folds
 from imetlib.collection.prepared import prepare_collection, with_settings
 from imetlib.delivery.records import read_record
+from imetlib.training.fold_runs import train_fold
 from imetlib.training.networks import start_of
 from imetlib.training.run_files import metrics_of, profile_of
-from imetlib.training.runs import blend_runs, train_all_folds, train_fold
+from imetlib.training.runs import blend_runs, train_all_folds
 
 
 @dataclass(frozen=True)
@@ -39,11 +40,17 @@ def repeat_run(path, collection="", out="", *, verbose=0):
         `Repetition`.
 
     Raises:
-        ValueError: the collection, its folds or the weights file are not those of the record.
+        ValueError: the collection, its folds or the weights file are not those of the record, or
+            the run ended by the clock.
         FileNotFoundError: no collection, or no weights file.
     """
     old = read_record(path)
     identity = old["identity"]
+    if identity.get("timed"):
+        raise ValueError(
+            f"{old['run']} was trained within the hours of a session: how far it came depends on "
+            "the clock, so it cannot be repeated. Train it without hours"
+        )
     parts = identity.get("member_identities", [identity])
     place = Path(path) if Path(path).is_dir() else Path(path).parent
     places = [place / name for name in old["members"]] if "members" in old else [place]

@@ -58,7 +58,7 @@ def read_same_run(folder, identity):
 
 def changes_of(identity, before):
     """Names of what differs between a run's identity and an earlier one, settings by name."""
-    changed = [key for key in identity if before.get(key) != identity[key]]
+    changed = [key for key in {**identity, **before} if before.get(key) != identity.get(key)]
     if "settings" in changed:
         old, new = before.get("settings", {}), identity["settings"]
         changed.remove("settings")
@@ -66,8 +66,8 @@ def changes_of(identity, before):
     return changed
 
 
-def write_run(data, folder, split, identity, result, facts):
-    """Write `metrics.json` and, last, `record.json`, which marks a run as finished.
+def make_record(data, folder, split, identity, result, facts):
+    """The record of a run.
 
     Args:
         data: `PreparedCollection`.
@@ -81,7 +81,7 @@ def write_run(data, folder, split, identity, result, facts):
         the record, a dict.
     """
     result = dict(result)
-    record = new_record(
+    return new_record(
         folder.name,
         profile=data.profile.name,
         seed=identity["seed"],
@@ -101,6 +101,18 @@ def write_run(data, folder, split, identity, result, facts):
         **result,
         **facts,
     )
+
+
+def write_run(data, folder, split, identity, result, facts):
+    """Write `metrics.json` and, last, `record.json`, which marks a run as finished.
+
+    Args:
+        data, folder, split, identity, result, facts: see `make_record`.
+
+    Returns:
+        the record, a dict.
+    """
+    record = make_record(data, folder, split, identity, result, facts)
     with replacing(folder / METRICS_FILE) as temporary:
         temporary.write_text(json.dumps(metrics_of(record), indent=2) + "\n", encoding="utf-8")
     write_record(folder, record)

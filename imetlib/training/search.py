@@ -12,10 +12,10 @@ from imetlib.collection.prepared import with_settings
 from imetlib.delivery.records import read_record
 from imetlib.files import replacing
 from imetlib.scores import NotFiniteError
+from imetlib.training.fold_runs import HOLDOUT, METHODS, train_fold
+from imetlib.training.fold_runs import inner_folds as inner_folds_of
 from imetlib.training.predict import clear_memory
 from imetlib.training.run_files import identity_of
-from imetlib.training.runs import HOLDOUT, METHODS, train_fold
-from imetlib.training.runs import inner_folds as inner_folds_of
 from imetlib.training.search_budget import check_budget, pixels_of, probe_rate, rate_of
 from imetlib.training.search_space import (
     SPACE,

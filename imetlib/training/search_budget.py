@@ -10,10 +10,10 @@ from imetlib.collection.batches import Batches
 from imetlib.models.heads import freeze
 from imetlib.training.devices import set_seed
 from imetlib.training.fit import augmentation_of, preprocessing_of
+from imetlib.training.fold_runs import HOLDOUT
 from imetlib.training.networks import build_classifier
 from imetlib.training.optimizers import compile_model
 from imetlib.training.predict import clear_memory
-from imetlib.training.runs import HOLDOUT
 
 _PROBE_STEPS = 3
 

@@ -1,6 +1,7 @@
 """`fit` within a time budget: it ends in time, and its schedule ends with it."""
 
 import math
+from functools import partial
 
 import keras
 
@@ -8,8 +9,8 @@ import keras
 def cosine_rate(progress, *, learning_rate, warmup_fraction):
     """Learning rate at a progress in [0, 1]: linear warm-up from 1 %, then cosine to 1 %.
 
-    The curve of `imetlib.training.fit.compile_model` (Keras's `CosineDecay`), as a function of
-    the share of the schedule instead of the step, so that its length may still change.
+    The curve of `imetlib.training.schedules.warmup_cosine`, as a function of the share of the
+    schedule instead of the step, so that its length may still change.
 
     Args:
         progress: float in [0, 1].
@@ -50,6 +51,7 @@ class StopInTime(keras.callbacks.Callback):
     Attributes:
         done, progress: as they are now; a checkpoint keeps both.
         stopped: whether time ended `fit`.
+        halved: whether every rate is half of what `rate_at` says.
 
     Raises:
         ValueError: a number out of its range; at the start of `fit`, a budget that does not
@@ -68,8 +70,21 @@ class StopInTime(keras.callbacks.Callback):
             raise ValueError(f"`progress` must lie in [0, 1]. Received: progress={progress}")
         self.budget, self.steps, self.rate_at = budget, steps, rate_at
         self.done, self.progress = done, progress
-        self.stopped = False
+        self.stopped = self.halved = False
         self._mark, self._compiles = 0.0, True
+
+    def halve(self):
+        """Half of every rate from here on."""
+        self.halved = True
+
+    def get_state(self):
+        """What to go on from."""
+        return {"done": self.done, "progress": self.progress, "halved": self.halved}
+
+    def set_state(self, state):
+        """Go on from what `get_state` gave."""
+        self.done, self.progress = state["done"], state["progress"]
+        self.halved = state["halved"]
 
     def on_train_begin(self, logs=None):
         self.budget.check()
@@ -106,4 +121,16 @@ class StopInTime(keras.callbacks.Callback):
             if hasattr(self.model, "jax_state_sync"):
                 # On jax the optimizer's numbers are out of the model while it learns.
                 self.model.jax_state_sync()
-            self.model.optimizer.learning_rate = self.rate_at(self.progress)
+            rate = self.rate_at(self.progress)
+            self.model.optimizer.learning_rate = 0.5 * rate if self.halved else rate
+
+
+def stop_in_time(budget, profile, steps):
+    """`StopInTime` with the learning rate of a profile."""
+    updates = math.ceil(steps / profile.accumulation)
+    # As in `compile_model`; a single update has no warm-up.
+    warmup = max(1, round(updates * profile.warmup_fraction)) / updates if updates > 1 else 0.0
+    rate_at = partial(
+        cosine_rate, learning_rate=profile.learning_rate, warmup_fraction=min(warmup, 0.99)
+    )
+    return StopInTime(budget, steps=steps, rate_at=rate_at)
