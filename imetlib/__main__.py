@@ -1,7 +1,8 @@
 """The command line: `python -m imetlib COMMAND`, or `imetlib COMMAND` once installed.
 
 Exit codes: 0 done; 1 faults were found, or a notebook failed; 2 a call that cannot be carried out;
-`run` and `demo` also 3 (time limit) and 4 (kernel died).
+`run` and `demo` also 3 (time limit) and 4 (kernel died). Stopped from outside: 130 by Ctrl-C, and
+`run` and `demo` 143 by SIGTERM.
 """
 
 import argparse
@@ -54,6 +55,15 @@ def build_parser():
     museum.add_argument("--seed", type=int, default=0, help="another seed, another museum")
     museum.add_argument("--image-size", type=int, default=300, help="shorter side in pixels")
 
+    unpack = add(
+        "unpack",
+        commands.unpack,
+        "unpack a zip or tar file that was downloaded",
+        "Ends with 1, and writes nothing, where a member would leave the folder or is no file.",
+    )
+    unpack.add_argument("archive", metavar="ARCHIVE", help=".zip, .tar, .tar.gz, .tar.bz2, .tar.xz")
+    unpack.add_argument("folder", metavar="FOLDER", help="new or empty folder")
+
     check = add(
         "check",
         commands.check,
@@ -75,7 +85,8 @@ def build_parser():
         commands.run,
         "run notebooks one after another",
         "Stops at the first that fails. Ends with 0, or 1 (a cell failed), 2 (unknown notebook or "
-        "parameter), 3 (time limit), 4 (kernel died).",
+        "parameter), 3 (time limit), 4 (kernel died), 130 (Ctrl-C), 143 (SIGTERM). The executed "
+        "notebook is saved as it runs, with the true state of every cell.",
     )
     run.add_argument("notebooks", nargs="+", metavar="NOTEBOOK", help="number, name or path")
     run.add_argument("--collection", default="", metavar="DIR", help="default: looked for")
@@ -85,7 +96,7 @@ def build_parser():
         help="a parameter of the notebooks; can be given several times",
     )  # fmt: skip
     run.add_argument("--out", default="", metavar="DIR", help="default: runs")
-    run.add_argument("--timeout", type=float, metavar="SECONDS", help="limit for each notebook")
+    run.add_argument("--timeout", type=float, metavar="SECONDS", help="limit for each cell")
     _add_json(run)
 
     predict = add("predict", commands.predict, "name the attributes of the pictures in a folder")

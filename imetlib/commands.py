@@ -30,6 +30,15 @@ def museum(arguments):
     return OK
 
 
+def unpack(arguments):
+    """Unpack an archive, such as a collection's pictures."""
+    from imetlib.archives import unpack as unpack_archive
+
+    folder = unpack_archive(arguments.archive, arguments.folder)
+    print(f"{folder}: {sum(path.is_file() for path in folder.rglob('*')):,} files")
+    return OK
+
+
 def check(arguments):
     """Verify tables and pictures, and list every fault of both."""
     from imetlib.collection.csvfiles import CollectionError

@@ -22,7 +22,18 @@ from imetlib.delivery.records import new_record, write_record
 from imetlib.demo import score_submission
 from imetlib.scores import Scores
 
-COMMANDS = ("museum", "check", "folds", "run", "predict", "verify", "audit", "repeat", "demo")
+COMMANDS = (
+    "museum",
+    "unpack",
+    "check",
+    "folds",
+    "run",
+    "predict",
+    "verify",
+    "audit",
+    "repeat",
+    "demo",
+)
 
 
 @pytest.fixture(scope="module")

@@ -131,13 +131,32 @@ def test_killed_kernel(tmp_path):
     assert notebook.cells[2].outputs[0].text == "before\n"
 
 
+# Neither gives another thread of the kernel, nor the kernel's shutdown, a turn.
+HOLDS_THE_INTERPRETER = "sum(range(10**12))"
+IGNORES_SIGNALS = (
+    "import signal, time\n"
+    "for number in (signal.SIGINT, signal.SIGTERM):\n    signal.signal(number, signal.SIG_IGN)\n"
+    "while True:\n    time.sleep(1)"
+)
+
+
 @pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
 @pytest.mark.parametrize(
-    ("number", "exit_status"), [(signal.SIGTERM, 143), (signal.SIGKILL, -signal.SIGKILL)]
-)
-def test_stopped_runner_leaves_a_whole_file_and_no_kernel(tmp_path, number, exit_status):
+    ("number", "exit_status", "endless"),
+    [
+        (signal.SIGTERM, 143, "time.sleep(60)"),
+        (signal.SIGTERM, 143, IGNORES_SIGNALS),
+        (signal.SIGKILL, -signal.SIGKILL, "time.sleep(60)"),
+        pytest.param(
+            signal.SIGKILL, -signal.SIGKILL, HOLDS_THE_INTERPRETER,
+            marks=pytest.mark.skipif(sys.platform != "linux", reason="Linux ends it"),
+        ),
+    ],
+    ids=["term", "term-ignored", "kill", "kill-busy"],
+)  # fmt: skip
+def test_stopped_runner_leaves_a_whole_file_and_no_kernel(tmp_path, number, exit_status, endless):
     begin = "import os, time\nwith open('pid.tmp', 'w') as f: f.write(str(os.getpid()))\n"
-    source = write_notebook(tmp_path, begin + "os.rename('pid.tmp', 'pid')\ntime.sleep(60)", "2")
+    source = write_notebook(tmp_path, f"{begin}os.rename('pid.tmp', 'pid')\n{endless}", "2")
     output = tmp_path / "out" / "98_test.ipynb"
     code = (
         "from imetlib.delivery.notebooks import run_notebook\n"
@@ -150,11 +169,74 @@ def test_stopped_runner_leaves_a_whole_file_and_no_kernel(tmp_path, number, exit
             time.sleep(0.05)
         runner.send_signal(number)
         assert runner.wait(20) == exit_status
-    assert wait_until_gone(int(pid_file.read_text()), 10)
-    if number == signal.SIGTERM:
-        assert states(nbformat.read(output, as_version=4))[2:] == ["failed", "pending"]
-    else:
-        assert not output.exists()
+    kernel = int(pid_file.read_text())
+    try:
+        assert wait_until_gone(kernel, 10)
+    except AssertionError:
+        os.kill(kernel, signal.SIGKILL)
+        raise
+    notebook = nbformat.read(output, as_version=4)
+    cut = "failed" if number == signal.SIGTERM else "running"
+    assert states(notebook) == ["completed", "completed", cut, "pending"]
+    assert str(tmp_path) not in str(notebook.metadata)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks Linux")
+def test_a_kernel_whose_runner_ended_before_it_began_ends():
+    code = "from imetlib.delivery.orphans import load_ipython_extension as watch\nwatch(None)"
+    for parent, exit_status in ((os.getpid(), 0), (os.getppid(), 1)):
+        environment = {**os.environ, "JPY_PARENT_PID": str(parent)}
+        assert (
+            subprocess.run([sys.executable, "-c", code], env=environment).returncode == exit_status
+        )
+
+
+def test_the_notebook_so_far_is_saved_while_a_long_cell_runs(tmp_path, monkeypatch):
+    monkeypatch.setattr("imetlib.delivery.run_progress.AUTOSAVE_SECONDS", 1)
+    monkeypatch.setattr("imetlib.delivery.notebooks.AUTOSAVE_SECONDS", 1)
+    # The cell looks at its own output file; papermill saves when something is printed.
+    look = (
+        "import time\nword, text, end = 'ti' + 'ck', '', time.monotonic() + 30\n"
+        "while word not in text and time.monotonic() < end:\n"
+        "    print(word, flush=True)\n    time.sleep(.2)\n"
+        "    text = open('98_test.ipynb').read()\n"
+        "open('seen.ipynb', 'w').write(text)"
+    )
+    result, notebook = run(tmp_path, look, "1")
+    assert result.exit_code == 0
+    seen = nbformat.read(tmp_path / "out" / "seen.ipynb", as_version=4)
+    assert states(seen) == ["completed", "completed", "running", "pending"]
+    assert "tick" in seen.cells[2].outputs[0].text
+    assert states(notebook) == ["completed"] * 4
+
+
+def test_a_full_disk_ends_no_run_before_its_end(tmp_path, monkeypatch):
+    from imetlib.delivery import run_progress
+
+    saved = []
+
+    def save(notebook, source, target):
+        saved.append(target)
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(run_progress, "save_notebook", save)
+    result, notebook = run(tmp_path, "1", "2")
+    assert result.exit_code == 0 and len(saved) == 3
+    assert states(notebook) == ["completed"] * 4
+
+
+def test_a_notebook_that_papermill_left_cut_is_the_last_whole_one(tmp_path, monkeypatch):
+    from imetlib.delivery import notebooks
+
+    def execute(source, output, *arguments):
+        papermill_run(source, output, *arguments)
+        output.write_text(output.read_text()[:-40])
+
+    papermill_run = notebooks._execute
+    monkeypatch.setattr(notebooks, "_execute", execute)
+    result, notebook = run(tmp_path, "1", "2")
+    assert result.exit_code == 0
+    assert states(notebook) == ["completed"] * 4
 
 
 @pytest.mark.parametrize(
@@ -292,10 +374,11 @@ def test_find_notebook(tmp_path, monkeypatch):
 
 
 def test_clean_notebook():
+    figure = new_output("display_data", metadata={"filename": "../x", "filenames": {"a": "/b"}})
     cell = new_code_cell(
         "1",
         execution_count=1,
-        outputs=[new_output("stream", text="a"), new_output("stream", text="b\n")],
+        outputs=[new_output("stream", text="a"), new_output("stream", text="b\n"), figure],
         metadata={"tags": ["x"], "papermill": {"duration": 1}, "execution": {"iopub": "t"}},
     )
     metadata = {"papermill": {}, "language_info": {"name": "python", "version": "3.11.7"}}
@@ -304,8 +387,20 @@ def test_clean_notebook():
     assert clean.metadata == {"language_info": {"name": "python"}}
     assert clean.cells[0].metadata == {"tags": ["x"]}
     assert clean.cells[0].execution_count == 1
-    assert [output.text for output in clean.cells[0].outputs] == ["ab\n"]
+    assert clean.cells[0].outputs[0].text == "ab\n"
+    assert [output.metadata for output in clean.cells[0].outputs[1:]] == [{}]
     assert notebook.cells[0].metadata.papermill.duration == 1, "the original was changed"
+
+
+def test_executed_notebooks_name_no_file_to_write(tmp_path):
+    """nbconvert writes an output to the `filename` of its metadata, wherever that is."""
+    show = (
+        "from IPython.display import display\n"
+        "display('x', metadata={'filename': '../../escape', 'kept': 1})"
+    )
+    for code in (show, f"{show}\n1/0"):
+        _, notebook = run(tmp_path, code)
+        assert notebook.cells[2].outputs[0].metadata == {"kept": 1}
 
 
 def test_figures_are_stored_with_few_colours():

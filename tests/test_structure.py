@@ -19,7 +19,7 @@ ROOMS = ("collection", "models", "decisions", "training", "delivery")
 # without Keras.
 WITHOUT_KERAS = ("collection", "decisions", "delivery")
 LOCALISATION = {"localisation", "localisation_glimpses", "localisation_grids"}
-TOP = {"files", "paths", "profile_checks", "profiles", "scores", "quiet", *LOCALISATION}
+TOP = {"archives", "files", "paths", "profile_checks", "profiles", "scores", "quiet", *LOCALISATION}
 # Run records are, like scores, what the rooms exchange: written by training, compared by delivery.
 EXCHANGED = ("imetlib.delivery.records",)
 # Tables of coordinates and names that the museum is drawn from.

@@ -12,6 +12,23 @@ EXIT_TIMEOUT = 3
 EXIT_KERNEL_DIED = 4
 
 _ERROR_MARKER = "papermill-error-cell-tag"
+# In the metadata of an output: nbconvert writes its pictures to files of these names.
+_FILE_NAMES = ("filename", "filenames")
+
+
+def settle_running(notebook: Any, last_started: int) -> None:
+    """Makes the states in a copy that is saved while a cell runs true.
+
+    Args:
+        notebook: node, changed in place.
+        last_started: int. Index of the cell that runs; those before it ended.
+    """
+    for index, cell in enumerate(notebook.cells):
+        state = "running" if index == last_started else "pending"
+        if index < last_started:
+            state = "completed"
+        cell.metadata.papermill.update(status=state)
+        drop_file_names(cell)
 
 
 def settle(notebook: Any, last_started: int, exit_code: int, reason: str) -> tuple[int, str]:
@@ -30,6 +47,7 @@ def settle(notebook: Any, last_started: int, exit_code: int, reason: str) -> tup
     cells = notebook.cells
     for cell in cells:
         coalesce_streams(cell)
+        drop_file_names(cell)
     if exit_code == EXIT_CELL_RAISED and not any(map(_raised_unexpectedly, cells)):
         exit_code, reason = EXIT_OK, ""
     left = [cell for cell in cells[last_started + 1 :] if is_code(cell)]
@@ -58,7 +76,7 @@ def clean_notebook(notebook: Any) -> Any:
     """A copy without what changes from run to run: for the notebooks that are committed.
 
     Outputs and execution counts stay, because nbval compares nothing without them. Timings,
-    papermill's entries and the version of Python go.
+    papermill's entries, the version of Python and names of files in outputs' metadata go.
 
     Args:
         notebook: `nbformat` node. It is left as it is.
@@ -70,6 +88,7 @@ def clean_notebook(notebook: Any) -> Any:
         cell.metadata.pop("papermill", None)
         cell.metadata.pop("execution", None)
         coalesce_streams(cell)
+        drop_file_names(cell)
     return notebook
 
 
@@ -85,6 +104,13 @@ def is_code(cell: Any) -> bool:
 
 def tags_of(cell: Any) -> list[str]:
     return cell.metadata.get("tags", [])
+
+
+def drop_file_names(cell: Any) -> None:
+    """Takes file names out of outputs' metadata: nbconvert would write there, also to `../`."""
+    for output in cell.get("outputs", []):
+        for name in _FILE_NAMES:
+            output.get("metadata", {}).pop(name, None)
 
 
 def coalesce_streams(cell: Any) -> None:

@@ -2,7 +2,7 @@
 
 papermill runs the cells. What it leaves to the caller is done here: it only warns about unknown
 parameters, it calls cells completed that never ran when the kernel dies or a cell times out, and
-a run that is killed leaves a cut file.
+a run that is killed leaves a cut file, or a kernel that goes on.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import math
 import re
 import signal
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -26,17 +27,14 @@ from imetlib.delivery.executed import (
     EXIT_OK,
     EXIT_TIMEOUT,
     clean_notebook,
-    coalesce_streams,
-    is_code,
     settle,
 )
 from imetlib.delivery.parameters import check_parameters, read_notebook
-from imetlib.files import replacing
+from imetlib.delivery.run_progress import AUTOSAVE_SECONDS, RunProgress, save_notebook
 
 __all__ = ["RunResult", "clean_notebook", "find_notebook", "run_notebook"]
 
 _ANSI_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
-_LONG_CELL_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -68,8 +66,10 @@ def run_notebook(
 ) -> RunResult:
     """Executes a notebook in a fresh kernel and saves the executed copy, whatever happens.
 
-    The working directory of the notebook is the folder of `output`: what it writes under a
-    relative name lies beside it. The kernel is always `python3`, that of this environment.
+    The copy is replaced as a whole when a cell starts and every 30 s in a long one, so that what
+    ran before a kill is there too; the cell that was cut is "running" in it. The kernel ends with
+    this process. It is always `python3`, that of this environment, and its working directory the
+    folder of `output`: what the notebook writes under a relative name lies beside it.
 
     Args:
         name: as in `find_notebook`.
@@ -83,11 +83,10 @@ def run_notebook(
         `RunResult`; it tells a failure, nothing is raised for one.
 
     Raises:
-        KeyboardInterrupt, SystemExit: when stopped from outside (Ctrl-C, SIGTERM), after the
-            partial notebook is saved.
+        KeyboardInterrupt, SystemExit: when stopped from outside (Ctrl-C; SIGTERM, with 143),
+            after the partial notebook is saved.
+        OSError: the copy cannot be written.
     """
-    import nbformat
-
     start = time.monotonic()
     try:
         source = find_notebook(name)
@@ -99,32 +98,33 @@ def run_notebook(
             )
     except ValueError as error:
         return RunResult(None, EXIT_BAD_CALL, str(error), time.monotonic() - start)
-    reporter = _Reporter(source, progress, num_injected=bool(parameters))
     stopped: BaseException | None = None
-    with replacing(target) as temporary:
+    with _sigterm_raises(), tempfile.TemporaryDirectory() as folder:
+        # papermill writes in place, so it writes here.
+        working = Path(folder) / target.name
+        follower = RunProgress(source, progress, working, target, num_injected=bool(parameters))
         try:
-            with _sigterm_raises():
-                _execute(source, temporary, parameters, timeout_seconds, reporter)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            _execute(source, working, target.parent, parameters, timeout_seconds, follower)
             exit_code, reason = EXIT_OK, ""
         except Exception as raised:
             exit_code, reason = _explain(raised, timeout_seconds)
         except BaseException as raised:
             exit_code, reason = EXIT_KERNEL_DIED, f"stopped by {type(raised).__name__}"
             stopped = raised
-        reporter.close()
-        nothing_ran = exit_code != EXIT_OK and reporter.cell_index < 0
-        if nothing_ran:
-            # An older result keeps its place.
-            temporary.unlink(missing_ok=True)
-        else:
-            notebook = read_notebook(temporary)
-            exit_code, reason = settle(notebook, reporter.cell_index, exit_code, reason)
-            # The names alone: a path would publish whose machine this was.
-            notebook.metadata.papermill.update(input_path=source.name, output_path=target.name)
-            nbformat.write(notebook, temporary)
+        follower.close()
+        # Where nothing ran, an older result keeps its place.
+        nothing_ran = exit_code != EXIT_OK and follower.notebook is None
+        if not nothing_ran:
+            try:
+                notebook = read_notebook(working)
+            except ValueError:
+                notebook = follower.notebook  # stopped while papermill wrote
+            exit_code, reason = settle(notebook, follower.cell_index, exit_code, reason)
+            save_notebook(notebook, source, target)
     path = None if nothing_ran else target
     result = RunResult(path, exit_code, reason, time.monotonic() - start)
-    reporter.finish(result)
+    follower.finish(result)
     if stopped is not None:
         raise stopped
     return result
@@ -175,9 +175,10 @@ def _resolve_output(source: Path, output: str | Path) -> Path:
 def _execute(
     source: Path,
     output: Path,
+    folder: Path,
     parameters: Mapping[str, Any],
     timeout_seconds: float | None,
-    reporter: _Reporter,
+    follower: RunProgress,
 ) -> None:
     import papermill
 
@@ -187,14 +188,15 @@ def _execute(
         parameters=dict(parameters),
         kernel_name="python3",
         language="python",
-        cwd=str(output.parent),
+        cwd=str(folder),
         progress_bar=False,
         # nbclient counts whole seconds
         execution_timeout=timeout_seconds and math.ceil(timeout_seconds),
-        # the kernel's own log would repeat on the terminal what `reporter` says
-        extra_arguments=["--IPKernelApp.log_level=CRITICAL"],
-        on_cell_start=reporter.start_cell,
-        on_cell_executed=reporter.end_cell,
+        autosave_cell_every=AUTOSAVE_SECONDS,
+        # the kernel's own log would repeat on the terminal what `follower` says
+        extra_arguments=["--IPKernelApp.log_level=CRITICAL", "--ext=imetlib.delivery.orphans"],
+        on_cell_start=follower.start_cell,
+        on_cell_executed=follower.end_cell,
     )
 
 
@@ -232,56 +234,3 @@ def _sigterm_raises() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, previous)
-
-
-class _Reporter:
-    """Follows the cells of one run: which one is running, and since when; tells it on stderr."""
-
-    def __init__(self, source: Path, progress: bool, num_injected: int):
-        self.name = source.stem
-        self.cell_index = -1
-        self.num_cells = len(read_notebook(source).cells) + num_injected
-        self.started = time.monotonic()
-        self.progress = progress
-        self.bar: Any = None
-        self.stop_ticking = threading.Event()
-        if progress and sys.stderr.isatty():
-            from tqdm import tqdm
-
-            self.bar = tqdm(total=self.num_cells, desc=self.name, unit="cell", leave=False)
-            threading.Thread(target=self._tick, daemon=True).start()
-
-    def start_cell(self, cell: Any, cell_index: int) -> None:
-        self.started = time.monotonic()
-        if is_code(cell):
-            self.cell_index = cell_index
-        elif self.bar and cell.source.startswith("#"):
-            self.bar.set_postfix_str(cell.source.splitlines()[0].lstrip("# ")[:40])
-        if self.bar:
-            self.bar.n = cell_index
-            self.bar.refresh()
-
-    def end_cell(self, cell: Any, cell_index: int, **reply: Any) -> None:
-        coalesce_streams(cell)
-        seconds = time.monotonic() - self.started
-        if self.progress and not self.bar and seconds >= _LONG_CELL_SECONDS:
-            self._say(f"  cell {cell_index + 1} of {self.num_cells}  {seconds:.1f} s")
-
-    def close(self) -> None:
-        self.stop_ticking.set()
-        if self.bar:
-            self.bar.close()
-
-    def finish(self, result: RunResult) -> None:
-        if self.progress:
-            outcome = f"exit {result.exit_code}: {result.error}" if result.error else "ok"
-            self._say(f"{self.name}  {result.seconds:.1f} s  {outcome}")
-
-    def _tick(self) -> None:
-        # A bar that stands still through a long cell looks dead.
-        while not self.stop_ticking.wait(1):
-            self.bar.refresh()
-
-    @staticmethod
-    def _say(line: str) -> None:
-        print(line, file=sys.stderr, flush=True)
