@@ -24,6 +24,8 @@ class Backbone:
             the user knows it.
         image_size: side in pixels that the stock weights were trained with.
         weights_name: name of the stock file without top; "" where there is none.
+        weights_digest: MD5 or SHA-256 of that file, as the source of `keras.applications` has
+            it; "" where it has none (MobileNetV2).
         channels: of the last map.
         num_params: parameters without top; 0 where not known.
         macs: multiply-adds of one picture at `image_size`, without top; 0 where not known.
@@ -45,6 +47,7 @@ class Backbone:
     weights_name: str
     channels: int
     feature_maps: dict[int, str]
+    weights_digest: str = ""
     num_params: int = 0
     macs: int = 0
     min_size: int = 32
@@ -84,6 +87,7 @@ BACKBONES = {
         image_size=299,
         min_size=71,
         weights_name="xception_weights_tf_dim_ordering_tf_kernels_notop.h5",
+        weights_digest="b0042744bf5b25fce3cb969f33bebb97",
         channels=2048,
         num_params=20_861_480,
         macs=8_355_355_496,
@@ -130,6 +134,7 @@ BACKBONES = {
         normalisation="caffe",
         image_size=224,
         weights_name="resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5",
+        weights_digest="4d473c1dd8becc155b73f8504c6f6626",
         channels=2048,
         num_params=23_587_712,
         macs=3_855_925_248,
@@ -146,6 +151,7 @@ BACKBONES = {
         image_size=299,
         min_size=75,
         weights_name="inception_resnet_v2_weights_tf_dim_ordering_tf_kernels_notop.h5",
+        weights_digest="d19885ff4a710c122648d3b5c3b684e4",
         channels=1536,
         num_params=54_336_736,
         macs=13_154_258_016,
@@ -156,6 +162,7 @@ BACKBONES = {
         normalisation="caffe",
         image_size=224,
         weights_name="vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5",
+        weights_digest="6d6bbae143d832006294945121d1f1fc",
         channels=512,
         num_params=14_714_688,
         macs=15_346_630_656,
@@ -166,6 +173,7 @@ BACKBONES = {
         normalisation="caffe",
         image_size=224,
         weights_name="vgg19_weights_tf_dim_ordering_tf_kernels_notop.h5",
+        weights_digest="253f8cb515780f3b799900260a226db6",
         channels=512,
         num_params=20_024_384,
         macs=19_508_428_800,
@@ -177,6 +185,7 @@ BACKBONES = {
         normalisation="torch",
         image_size=224,
         weights_name="efficientnetv2-b0_notop.h5",
+        weights_digest="893217f2bb855e2983157299931e43ff",
         channels=1280,
         num_params=5_919_312,
         macs=716_806_176,
@@ -193,6 +202,7 @@ BACKBONES = {
         normalisation="tf128",
         image_size=384,
         weights_name="efficientnetv2-s_notop.h5",
+        weights_digest="af0682fb74e8c54910f2d4393339c070",
         channels=1280,
         num_params=20_331_360,
         macs=8_364_337_152,
@@ -209,6 +219,7 @@ BACKBONES = {
         normalisation="torch",
         image_size=224,
         weights_name="convnext_tiny_notop.h5",
+        weights_digest="d547c096cabd03329d7be5562c5e14798aa39ed24b474157cef5e85ab9e49ef1",
         channels=768,
         num_params=27_820_128,
         macs=4_454_763_264,

@@ -8,6 +8,7 @@ from pathlib import Path
 import keras
 
 from imetlib.models.backbone_table import BACKBONES, Backbone, row_of_model
+from imetlib.models.model_files import check_model_file
 from imetlib.models.normalisation import (
     NORMALISATION_OF_WEIGHTS,
     NORMALISATIONS,
@@ -225,6 +226,7 @@ def _load_weights(model, path, label):
     if path is None:
         return
     try:
+        check_model_file(path)
         with warnings.catch_warnings():
             # Keras only warns where layers of the file are missing or left over.
             warnings.simplefilter("error", UserWarning)
@@ -252,6 +254,7 @@ def _open_model(name):
         if not path.is_file():
             raise FileNotFoundError(f"No model file at {path}. Give one that `model.save` wrote")
         try:
+            check_model_file(path)
             model = keras.saving.load_model(path, compile=False, safe_mode=True)
         except Exception as error:  # zip, JSON, HDF5, unknown classes, code in a Lambda layer
             reason = str(error).splitlines()[0]

@@ -2,6 +2,7 @@
 
 from imetlib.models.backbones import build_backbone, feature_map, file_sha256, find_weights
 from imetlib.models.heads import attach_head, classifier
+from imetlib.models.model_files import check_model_file
 from imetlib.models.multi_attention import multi_attention_logits
 from imetlib.models.recurrent_attention import recurrent_attention_logits
 from imetlib.models.residual_attention import residual_attention_logits
@@ -66,8 +67,12 @@ def load_classifier(folder, profile, num_classes, *, normalisation):
 
     Returns:
         `keras.Model`.
+
+    Raises:
+        ValueError: the weights file is damaged, or made to reach outside itself.
     """
     model, _ = build_classifier(profile, num_classes, weights="", normalisation=normalisation)
+    check_model_file(folder / WEIGHTS_FILE)
     model.load_weights(folder / WEIGHTS_FILE)
     return model
 
