@@ -111,19 +111,9 @@ def text_files():
 
 # `/home/someone` is the example that tests of privacy use.
 HOME = re.compile(r"(?<![\w.])/(home(?!/someone\b)|root|Users|work)/\w|C:\\\\+Users")
-UNSAFE = re.compile(
-    r"\bimport pickle\b|\bfrom pickle\b|allow_pickle\s*=\s*True|shell\s*=\s*True|"
-    r"\byaml\.load\(|\bos\.system\(|(?<![\w.])(eval|exec)\("
-)
 
 
 @pytest.mark.parametrize("path", text_files(), ids=lambda p: p.relative_to(ROOT).as_posix())
 def test_no_path_of_one_machine(path):
     text = path.read_text(encoding="utf-8", errors="replace")
     assert not HOME.search(text), HOME.search(text).group(0)
-
-
-@pytest.mark.parametrize("path", MODULES, ids=name_of)
-def test_nothing_unsafe(path):
-    match = UNSAFE.search(path.read_text(encoding="utf-8"))
-    assert match is None, match.group(0)
