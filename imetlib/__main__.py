@@ -137,6 +137,14 @@ def build_parser():
         "Runs notebooks 01, 02, 07 and 08 in the fast profile: a few minutes on a CPU.",
     )
     demo.add_argument("--out", default="demo", metavar="DIR", help="default: demo")
+
+    versions = add(
+        "versions",
+        commands.versions,
+        "name this environment, and what in it has known security holes",
+        "Ends with 1 where a package lies below its floor; not on Kaggle, whose image does.",
+    )
+    _add_json(versions)
     return parser
 
 

@@ -7,6 +7,7 @@ by the command that needs them, so that `--help` answers at once.
 import contextlib
 import csv
 import json
+import os
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -271,6 +272,25 @@ def demo(arguments):
     from imetlib.demo import run_demo
 
     return run_demo(arguments.out)
+
+
+def versions(arguments):
+    """Name the environment, and the packages below their floors."""
+    from imetlib.delivery.floors import below_floors, installed_versions
+    from imetlib.delivery.machine import environment
+
+    facts = environment()
+    facts["versions"] |= installed_versions()
+    below = below_floors()
+    if arguments.json:
+        print(json.dumps({**facts, "below_floor": below}, indent=2))
+    else:
+        for name, value in (facts | facts.pop("versions")).items():
+            print(f"{name}: {value}")
+        for line in below:
+            print(line)
+    # Nobody can change Kaggle's image, and nothing foreign is opened there.
+    return FAULTS_FOUND if below and "KAGGLE_KERNEL_RUN_TYPE" not in os.environ else OK
 
 
 def explain(error):

@@ -33,6 +33,7 @@ COMMANDS = (
     "audit",
     "repeat",
     "demo",
+    "versions",
 )
 
 
