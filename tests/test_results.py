@@ -1,6 +1,7 @@
 """What is committed under results/ is whole, and the README says what it says."""
 
 import csv
+import json
 from pathlib import Path
 
 import numpy as np
@@ -113,6 +114,18 @@ def test_phases(entries, phase):
 def test_frozen_backbones_alone_are_not_published(tmp_path, compared):
     write_runs(tmp_path / "runs", compared=compared)
     with pytest.raises(AuditError, match="comparison: only heads were trained"):
+        publish_results(tmp_path / "runs", tmp_path / "results")
+    assert not (tmp_path / "results").exists()
+
+
+@pytest.mark.parametrize("where", ["comparison/a", "submission/b", "submission"])
+def test_what_names_a_person_or_a_machine_is_not_published(tmp_path, where):
+    write_runs(tmp_path / "runs")
+    path = tmp_path / "runs" / where / "record.json"
+    content = json.loads(path.read_text())
+    content["parameters"]["weights"] = "/ho" + "me/ann/mine.h5"
+    path.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=r"publish: record\.json, parameters\.weights, .* folder"):
         publish_results(tmp_path / "runs", tmp_path / "results")
     assert not (tmp_path / "results").exists()
 

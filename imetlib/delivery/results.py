@@ -13,6 +13,7 @@ from pathlib import Path
 
 from imetlib.decisions.saved_rules import RULE_FILE
 from imetlib.delivery.audit import audit_comparison, refuse
+from imetlib.delivery.privacy import find_secrets_in_file
 from imetlib.delivery.records import FILE_NAME, compare_records, read_record, replace_record
 from imetlib.files import replacing
 
@@ -35,23 +36,30 @@ def publish_results(runs, target):
         list of the records of the comparison, then of the submission and its members.
 
     Raises:
-        ValueError: a run is missing or incomplete, or only frozen backbones were compared.
+        ValueError: a run is missing or incomplete, only frozen backbones were compared, or a file
+            holds a token, a home folder or the like.
     """
     runs, target = Path(runs), Path(target)
     compared = [read_record(path) for path in sorted(runs.glob(f"comparison/*/{FILE_NAME}"))]
     blend = read_record(runs / "submission")
     members = [read_record(runs / "submission" / name) for name in blend["members"]]
     table = comparison_table(compared, target / "comparison")
-    for folder, records in (("comparison", compared), ("submission", [blend, *members])):
-        for record in records:
-            replace_record(target / folder / record["run"], record)
-    with replacing(target / "comparison.csv") as path:
-        table.round(4).to_csv(path, index=False, quoting=csv.QUOTE_MINIMAL)
     copies = {"submission/submission.csv": "submission.csv"}
     for pattern in (f"submission/{RULE_FILE}", "rules*.csv", "steps*.csv"):
         for path in runs.glob(pattern):
             name = path.relative_to(runs).as_posix()
             copies[name] = name
+    published = [*runs.glob(f"comparison/*/{FILE_NAME}"), runs / "submission" / FILE_NAME]
+    published += [runs / "submission" / name / FILE_NAME for name in blend["members"]]
+    published += [runs / name for name in copies]
+    secrets = [str(secret) for path in published for secret in find_secrets_in_file(path)]
+    if secrets:
+        raise ValueError(f"{runs} holds what nobody should publish: {'; '.join(secrets)}")
+    for folder, records in (("comparison", compared), ("submission", [blend, *members])):
+        for record in records:
+            replace_record(target / folder / record["run"], record)
+    with replacing(target / "comparison.csv") as path:
+        table.round(4).to_csv(path, index=False, quoting=csv.QUOTE_MINIMAL)
     for source, copy in copies.items():
         with replacing(target / copy) as path:
             shutil.copyfile(runs / source, path)
