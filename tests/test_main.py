@@ -2,10 +2,13 @@
 
 import csv
 import json
+import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import time
 import types
 
 import nbformat
@@ -243,6 +246,36 @@ def test_run_refuses_before_anything_starts(extra, message, tmp_path, capsys):
     assert main(["run", notebook, *extra, "--out", str(tmp_path / "o")]) == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "o").exists()
+
+
+ENDINGS = {
+    "raises": ("1/0", 1),
+    "endless": ("while True:\n    pass", 3),
+    "kills its kernel": ("import os; os.kill(os.getpid(), 9)", 4),
+    "SIGTERM": (signal.SIGTERM, 143),
+    "SIGINT": (signal.SIGINT, 130),
+}
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_every_way_to_end_has_its_exit_code(tmp_path, ending):
+    code, exit_code = ENDINGS[ending]
+    stopped = not isinstance(code, str)
+    wait = "open('begun', 'w').close()\nimport time; time.sleep(60)"
+    path = make_notebook(tmp_path, wait if stopped else code, "'after'")
+    command = [sys.executable, "-m", "imetlib", "run", path, "--out", str(tmp_path), "--timeout"]
+    begun, end = tmp_path / "notebooks" / "begun", time.monotonic() + 60
+    with subprocess.Popen([*command, "60" if stopped else "2"], stderr=subprocess.DEVNULL,
+                          stdout=subprocess.DEVNULL) as runner:  # fmt: skip
+        while stopped and not begun.exists() and time.monotonic() < end:
+            time.sleep(0.05)
+        if stopped:
+            runner.send_signal(code)
+        assert runner.wait(60) == exit_code
+    notebook = nbformat.read(tmp_path / "notebooks" / "05_tiny.ipynb", as_version=4)
+    states = [cell.metadata.papermill.status for cell in notebook.cells]
+    assert states == ["completed", "completed", "failed", "pending"]
 
 
 # predict ----------------------------------------------------------------------------------------
