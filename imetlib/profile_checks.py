@@ -39,6 +39,7 @@ def check_settings(profile):
         ("divergence", ("stop", "halve")),
         ("precision", ("float32", "mixed_bfloat16", "mixed_float16")),
         ("resize_mode", ("squash", "pad", "crop")),
+        ("bad_pictures", ("raise", "report")),
     ):
         if getattr(profile, key) not in allowed:
             raise ValueError(

@@ -19,6 +19,7 @@ LATER_SETTINGS = {
     "num_glimpses": 5,
     "plain_head": True,
     "divergence": "stop",
+    "bad_pictures": "raise",
 }
 
 # What `full` takes from a collection.
@@ -80,6 +81,9 @@ class Profile:
         exclusive: let attributes of a group share one probability where no training picture has
             two of them (`imetlib.decisions.exclusive`).
         mirror_view: predict the mean of a picture and its mirror image.
+        bad_pictures: what pictures that cannot be read do: "raise" stops before training and
+            names all of them, "report" goes on without them and the record names them
+            (`imetlib.collection.prepared.prepare_collection`).
     """
 
     name: str
@@ -126,6 +130,7 @@ class Profile:
     cutmix: float = 0.0
     exclusive: bool = True
     mirror_view: bool = True
+    bad_pictures: str = "raise"
 
     def to_dict(self):
         """Plain values for a record; of a path only the name: a record is published."""
@@ -190,7 +195,7 @@ def scale_shape(shape, scale):
     return (*(max(32, round(side * scale / 32) * 32) for side in shape[:2]), shape[2])
 
 
-def parameters_as_overrides(epochs, height, width, trainable_from):
+def parameters_as_overrides(epochs, height, width, trainable_from, bad_pictures="raise"):
     """A notebook's parameters as overrides for `get_profile`.
 
     Papermill knows the type of a parameter only from a literal, so "as the profile says" is
@@ -207,6 +212,7 @@ def parameters_as_overrides(epochs, height, width, trainable_from):
         "epochs": None if epochs < 0 else epochs,
         "image_shape": (height, width, 3) if height else None,
         "trainable_from": trainable_from or None,
+        "bad_pictures": bad_pictures,
     }
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -45,7 +45,7 @@ class PictureCache:
         checksums: `(num_samples,)` uint32. CRC-32 of each picture's bytes.
         min_side: int. Pixels; the shorter side of every picture is at most this long.
         faults: the sources that could not be read (only with `on_bad="report"`). Their ids keep
-            their rows.
+            their rows, except in a cache from `only_readable`.
         folder: Path or None. Where the cache lies, None in memory.
     """
 
@@ -113,10 +113,24 @@ class PictureCache:
     def _row_of(self) -> dict[str, int]:
         return {sample_id: row for row, sample_id in enumerate(self.ids)}
 
+    def only_readable(self) -> PictureCache:
+        """The rows whose source could be read, in their order; `faults` still names the others."""
+        kept = self.readable
+        return replace(
+            self,
+            ids=self.ids[kept],
+            # A picture that could not be read has no bytes, so its offset is the next one's.
+            offsets=self.offsets[np.append(kept, True)],
+            heights=self.heights[kept],
+            widths=self.widths[kept],
+            checksums=self.checksums[kept],
+        )
+
     def __reduce_ex__(self, protocol):
         # Worker processes map the file themselves instead of getting a copy of all pictures.
         if self.folder is not None:
-            return open_cache, (self.folder,)
+            whole = len(self.faults) == np.sum(~self.readable)
+            return (open_cache if whole else _open_readable), (self.folder,)
         return super().__reduce_ex__(protocol)
 
 
@@ -131,6 +145,10 @@ def open_cache(folder: str | Path) -> PictureCache:
     """
     cache, _ = open_with_index(Path(folder))
     return cache
+
+
+def _open_readable(folder: Path) -> PictureCache:
+    return open_cache(folder).only_readable()
 
 
 def cache_of_images(

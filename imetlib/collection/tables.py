@@ -11,7 +11,7 @@ import hashlib
 import os
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -82,6 +82,13 @@ class Collection:
         for column, name in enumerate(self.class_names):
             columns[name.split("::", 1)[0]].append(column)
         return {group: np.array(members) for group, members in columns.items()}
+
+    def without(self, ids: Iterable[str]) -> Collection:
+        """The same collection without some training pictures; test pictures all stay."""
+        gone = set(ids)
+        kept = np.array([sample_id not in gone for sample_id in self.train.ids], bool)
+        specimens = None if self.specimens is None else self.specimens[kept]
+        return replace(self, train=self.train.take(kept), specimens=specimens)
 
     @cached_property
     def _pictures(self) -> dict[str, dict[str, list[str]]]:

@@ -22,6 +22,7 @@ from imetlib.training.kernel import signed_root
 from imetlib.training.networks import load_classifier
 from imetlib.training.predict import clear_memory, predict_views
 from imetlib.training.run_files import profile_of
+from imetlib.training.scoring import answer_unreadable
 
 _NEIGHBOURS = 80
 
@@ -156,11 +157,12 @@ def neighbour_scores(data, *, k=_NEIGHBOURS):
     found["holdout"] = (ids[held], *nearest_neighbours(train[held], train[inner], k=k))
     if data.test_pictures is not None:
         test = (_embeddings(data, "test") - mean) / scale
-        found["test"] = (data.collection.test_ids, *nearest_neighbours(test, train[inner], k=k))
+        found["test"] = (data.test_pictures.ids, *nearest_neighbours(test, train[inner], k=k))
     scores = {
         part: Scores(own, logits_of(fit.apply(near, cosines, labels)), data.collection.class_names)
         for part, (own, near, cosines) in found.items()
     }
+    scores = answer_unreadable(data, scores, inner)
     return {**scores, "similarities": found["holdout"][2], "fit": fit}
 
 

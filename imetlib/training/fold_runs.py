@@ -19,7 +19,7 @@ from imetlib.training.fit import preprocessing_of, split_halves, train_network
 from imetlib.training.networks import start_of
 from imetlib.training.predict import clear_memory, predict_scores
 from imetlib.training.run_files import identity_of, make_record, read_same_run, write_run
-from imetlib.training.scoring import score_crossfitted, score_with_threshold
+from imetlib.training.scoring import answer_unreadable, score_crossfitted, score_with_threshold
 
 METHODS = ("network", "ridge", "kernel")
 HOLDOUT = 0
@@ -92,9 +92,12 @@ def train_fold(
     else:
         scores, facts = train_closed_form(data, train_rows, folder, method, wanted, exclusive, seed)
     facts["exclusive_groups"] = exclusive
+    whole = all(name in scores and len(scores[name].ids) == len(wanted[name][1]) for name in wanted)
+    if whole:
+        scores = answer_unreadable(data, scores, train_rows)
     for split, split_scores in scores.items():
         save_scores(folder / f"scores-{split}.npz", split_scores)
-    if any(name not in scores or len(scores[name].ids) < len(wanted[name][1]) for name in wanted):
+    if not whole:
         return None
     if data.profile.backbone.endswith(".keras"):
         shutil.copyfile(data.profile.backbone, folder / Path(data.profile.backbone).name)
@@ -134,7 +137,7 @@ def rest_of(data, splits=("holdout", "test")):
     """Split of `splits` to (table, ids), for what exists here; the test pictures first."""
     rest = {}
     if "test" in splits and data.test_pictures is not None:
-        rest["test"] = ("test", data.collection.test_ids)
+        rest["test"] = ("test", data.test_pictures.ids)
     if "holdout" in splits:
         rest["holdout"] = ("train", data.collection.train.ids[data.rows_of_folds(HOLDOUT)])
     return rest

@@ -34,6 +34,8 @@ def identity_of(data, method, seed, **more):
         "settings": data.profile.to_dict(),
         "collection_sha256": data.collection.sha256,
         "folds_sha256": hash_folds(data.collection.train.ids, data.folds),
+        # None, as in records from before there was such a choice.
+        "left_out": [fault.path for fault in data.left_out] or None,
         # A blend starts from its members alone: the profile's own file may not even be here.
         **({} if method == "blend" else {"weights_sha256": start_of(data.profile)}),
         **more,
@@ -98,6 +100,7 @@ def make_record(data, folder, split, identity, result, facts):
         collection=data.name,
         device=accelerator_names(),
         device_details=describe_devices(),
+        **({"left_out": [str(fault) for fault in data.left_out]} if data.left_out else {}),
         **result,
         **facts,
     )

@@ -22,7 +22,7 @@ from imetlib.training.fold_runs import (
 from imetlib.training.metrics import crossfit_groups
 from imetlib.training.predict import count_batches
 from imetlib.training.run_files import identity_of, make_record, read_same_run, write_run
-from imetlib.training.scoring import score_crossfitted, score_with_threshold
+from imetlib.training.scoring import answer_unreadable, score_crossfitted, score_with_threshold
 
 
 def train_all_folds(
@@ -115,6 +115,7 @@ def train_all_folds(
         exclusive = exclusive_groups(data, rows)
         wanted = rest_of(data)
         scores, facts = train_closed_form(data, rows, folder, method, wanted, exclusive, seed)
+        scores = answer_unreadable(data, scores, rows)
         facts["exclusive_groups"] = exclusive
         facts["seconds"] += sum(record["seconds"] for record in records)
     scores = {"oof": out_of_fold, **scores}

@@ -1,5 +1,7 @@
 """Honest figures of scores: mean per-sample F2 with its interval, threshold and floor."""
 
+import numpy as np
+
 from imetlib.decisions.fbeta import (
     bootstrap_interval,
     constant_answer,
@@ -8,6 +10,7 @@ from imetlib.decisions.fbeta import (
 )
 from imetlib.decisions.label_sets import decide
 from imetlib.decisions.thresholds import crossfit_threshold, search_threshold
+from imetlib.scores import Scores, logits_of
 from imetlib.training.predict import log_loss
 
 
@@ -36,6 +39,29 @@ def score_with_threshold(collection, scores, threshold):
     rows, truth = truth_of(collection, scores)
     decisions = decide(scores.y_prob, threshold)
     return _figures(collection, scores, rows, truth, decisions, threshold)
+
+
+def answer_unreadable(data, scores, rows):
+    """Scores of all test pictures, those without a readable picture included.
+
+    Args:
+        data: `PreparedCollection`.
+        scores: dict of split to `Scores`; "test" holds the pictures that can be read.
+        rows: `(n,)` int rows of the training table, what the scores were fitted on.
+
+    Returns:
+        dict like `scores`, where "test" holds `collection.test_ids` in their order. The probability
+        of a label of an unreadable picture is the label's frequency in `rows`: what is known of a
+        picture that nobody can see.
+    """
+    if "test" not in scores or not data.unreadable_test.any():
+        return scores
+    read, unreadable = scores["test"], data.unreadable_test
+    labels = data.collection.train.take(rows)
+    logits = np.empty((len(unreadable), len(read.class_names)), np.float32)
+    logits[~unreadable] = read.take(data.collection.test_ids[~unreadable]).logits
+    logits[unreadable] = logits_of(labels.counts() / len(labels))
+    return {**scores, "test": Scores(data.collection.test_ids, logits, read.class_names)}
 
 
 def truth_of(collection, scores):
