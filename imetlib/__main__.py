@@ -68,10 +68,21 @@ def build_parser():
         "check",
         commands.check,
         "verify every row and every picture of a collection",
-        "Lists all faults and ends with 1 if there are any.",
+        "Lists all faults and ends with 1 if there are any. Where the folder has a SHA256SUMS, "
+        "every file is compared with it.",
     )
     check.add_argument("collection", metavar="COLLECTION", help="folder with train.csv, labels.csv")
     _add_json(check)
+
+    manifest = add(
+        "manifest",
+        commands.manifest,
+        "write SHA256SUMS over the tables and pictures of a collection",
+        "`check` compares with it from then on, `sha256sum --check` does as well.",
+    )
+    manifest.add_argument(
+        "collection", metavar="COLLECTION", help="folder with train.csv, labels.csv"
+    )
 
     folds = add("folds", commands.folds, "share the training pictures out into even folds")
     folds.add_argument("collection", metavar="COLLECTION", help="folder with train.csv, labels.csv")

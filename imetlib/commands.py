@@ -44,6 +44,7 @@ def check(arguments):
     """Verify tables and pictures, and list every fault of both."""
     from imetlib.collection.csvfiles import CollectionError
     from imetlib.collection.images import SUFFIXES, check_images
+    from imetlib.collection.manifest import MANIFEST_FILE, verify_manifest
     from imetlib.collection.tables import read_collection
     from imetlib.paths import find_collection
 
@@ -70,6 +71,12 @@ def check(arguments):
     facts["num_pictures"] = len(pictures)
     found = check_images(pictures, progress=sys.stderr.isatty())
     faults += [f"{_below(fault.path, root)}: {fault.reason}" for fault in found]
+    facts["manifest"] = (root / MANIFEST_FILE).exists()
+    if facts["manifest"]:
+        try:
+            faults += verify_manifest(root, progress=sys.stderr.isatty())
+        except CollectionError as error:
+            faults += [f"{MANIFEST_FILE}, {fault}" for fault in error.faults]
     if arguments.json:
         print(json.dumps({**facts, "faults": faults}, indent=2))
         return FAULTS_FOUND if faults else OK
@@ -81,8 +88,20 @@ def check(arguments):
             f"{root.name}: {facts['num_train']:,} training and {facts['num_test']:,} test "
             f"pictures, {facts['num_classes']:,} attributes ({groups})"
         )
-    print(f"{len(pictures):,} pictures opened, faults: {len(faults):,}")
+    compared = f", all compared with {MANIFEST_FILE}" if facts["manifest"] else ""
+    print(f"{len(pictures):,} pictures opened{compared}, faults: {len(faults):,}")
     return FAULTS_FOUND if faults else OK
+
+
+def manifest(arguments):
+    """Write the digests of a collection's files."""
+    from imetlib.collection.manifest import write_manifest
+    from imetlib.paths import find_collection
+
+    path = write_manifest(find_collection(arguments.collection), progress=sys.stderr.isatty())
+    with path.open(encoding="utf-8") as file:
+        print(f"{path}: {sum(1 for _ in file):,} files")
+    return OK
 
 
 def folds(arguments):

@@ -26,18 +26,9 @@ from imetlib.demo import score_submission
 from imetlib.scores import Scores
 
 COMMANDS = (
-    "museum",
-    "unpack",
-    "check",
-    "folds",
-    "run",
-    "predict",
-    "verify",
-    "audit",
-    "repeat",
-    "demo",
-    "versions",
-)
+    "museum", "unpack", "check", "manifest", "folds", "run", "predict", "verify", "audit", "repeat",
+    "demo", "versions",
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -149,6 +140,27 @@ def test_check_lists_faults_of_tables_and_pictures(damaged, capsys):
     assert any(line.startswith(f"train/{picture.name}: ") for line in lines)
     assert main(["check", str(folder), "--json"]) == 1
     assert len(json.loads(capsys.readouterr().out)["faults"]) == len(lines) - 1
+
+
+def test_check_compares_with_a_manifest(drawn, tmp_path, capsys):
+    folder = shutil.copytree(drawn, tmp_path / "museum")
+    assert main(["manifest", str(folder)]) == 0
+    files = 200 + len(list(folder.glob("*.csv")))
+    assert capsys.readouterr().out == f"{folder / 'SHA256SUMS'}: {files} files\n"
+    assert main(["check", str(folder)]) == 0
+    assert "200 pictures opened, all compared with SHA256SUMS, faults: 0" in capsys.readouterr().out
+    picture = sorted((folder / "train").iterdir())[7]
+    # Bytes after the end of a picture harm no decoder.
+    picture.write_bytes(picture.read_bytes() + b"0")
+    assert main(["check", str(folder)]) == 1
+    assert f"train/{picture.name}: its bytes are not those of" in capsys.readouterr().out
+    assert main(["manifest", str(folder)]) == 1
+    assert "SHA256SUMS exists already" in capsys.readouterr().err
+    (folder / "SHA256SUMS").write_text("no manifest\n")
+    assert main(["check", str(folder), "--json"]) == 1
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["manifest"]
+    assert facts["faults"][0].startswith("SHA256SUMS, line 1: not a digest")
 
 
 def test_folds_are_written_once(drawn, tmp_path, capsys):
