@@ -18,17 +18,23 @@ from PIL import Image, UnidentifiedImageError
 ALLOWED_FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP")
 SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp")
 MAX_PIXELS = 50_000_000
+# Of a JPEG. A progressive one has about ten; each further one goes over all the pixels again,
+# whether it brings any or not: 100 kB of empty scans would take minutes.
+MAX_SCANS = 100
 
 _ORIENTATION_TAG = 0x0112
-_TURNS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
+# How a stored picture is turned, as rows and columns of an array (EXIF 2.3, section 4.6.4).
+_TURNS: dict[int, Callable[[np.ndarray], np.ndarray]] = {
+    2: lambda rgb: rgb[:, ::-1],
+    3: lambda rgb: rgb[::-1, ::-1],
+    4: lambda rgb: rgb[::-1],
+    5: lambda rgb: rgb.swapaxes(0, 1),
+    6: lambda rgb: rgb.swapaxes(0, 1)[:, ::-1],
+    7: lambda rgb: rgb.swapaxes(0, 1)[::-1, ::-1],
+    8: lambda rgb: rgb.swapaxes(0, 1)[::-1],
 }
+# Rows that become RGB at a time: several whole copies of a picture would not fit into 1 GB.
+_STRIP = 256
 
 
 @dataclass(frozen=True)
@@ -84,7 +90,8 @@ def decode_image(source: str | Path | bytes | BinaryIO, *, name: str | None = No
 
     Raises:
         ImageError: the file is missing, cut or damaged, of a kind outside `ALLOWED_FORMATS`, or
-            larger than `MAX_PIXELS`, which is checked before anything is decoded.
+            larger than `MAX_PIXELS` or a JPEG of more than `MAX_SCANS` scans, which is checked
+            before anything is decoded.
     """
     if isinstance(source, bytes):
         name = name or f"a picture of {len(source)} bytes"
@@ -97,8 +104,10 @@ def decode_image(source: str | Path | bytes | BinaryIO, *, name: str | None = No
             width, height = image.size
             if width * height > MAX_PIXELS:
                 raise ValueError(f"{width} x {height} pixels, the limit is {MAX_PIXELS:,}")
+            if image.format in ("JPEG", "MPO"):
+                _check_scans(image.fp)
             image.load()
-            return np.array(_turn_upright(_to_rgb(image), image))
+            return _turn_upright(_as_array(image), image)
     # Pillow's decoders raise IndexError, SyntaxError, TypeError and more on damaged files.
     except Exception as error:
         raise ImageError([ImageFault(name, _explain(error))]) from error
@@ -197,6 +206,26 @@ def map_in_threads(
         pool.shutdown(cancel_futures=True)
 
 
+def _check_scans(file) -> None:
+    """Counts the marker SOS, which coded pixels never hold; a preview in the file has some more."""
+    file.seek(0)
+    scans, last = 0, b""
+    while part := file.read(1 << 20):
+        scans += (last + part).count(b"\xff\xda")
+        last = part[-1:]
+    if scans > MAX_SCANS:
+        raise ValueError(f"a JPEG of {scans:,} scans, the limit is {MAX_SCANS}; save it anew")
+
+
+def _as_array(image: Image.Image) -> np.ndarray:
+    width, height = image.size
+    rgb = np.empty((height, width, 3), np.uint8)
+    for top in range(0, height, _STRIP):
+        end = min(top + _STRIP, height)
+        rgb[top:end] = np.asarray(_to_rgb(image.crop((0, top, width, end))))
+    return rgb
+
+
 def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I"):
         return _scale_16_bit(image)
@@ -216,9 +245,9 @@ def _scale_16_bit(image: Image.Image) -> Image.Image:
     return Image.fromarray(scaled).convert("RGB")
 
 
-def _turn_upright(rgb: Image.Image, image: Image.Image) -> Image.Image:
+def _turn_upright(rgb: np.ndarray, image: Image.Image) -> np.ndarray:
     turn = _TURNS.get(image.getexif().get(_ORIENTATION_TAG, 1))
-    return rgb if turn is None else rgb.transpose(turn)
+    return rgb if turn is None else np.ascontiguousarray(turn(rgb))
 
 
 def _explain(error: Exception) -> str:
