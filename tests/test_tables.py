@@ -296,6 +296,13 @@ def test_optional_tables_may_be_missing(collection_folder):
     assert len(read_collection(collection_folder).test_ids) == 0
 
 
+def test_names_may_have_quotes_that_are_written_twice(collection_folder):
+    rows = '0,a::x\n1,"a::5"" plate"\n2,"b::the ""so"""\n'
+    write(collection_folder / "labels.csv", f"attribute_id,attribute_name\n{rows}")
+    names = read_collection(collection_folder).class_names
+    assert names == ("a::x", 'a::5" plate', 'b::the "so"')
+
+
 def test_column_is_label_id_whatever_the_order(collection_folder):
     write(collection_folder / "labels.csv", "attribute_id,attribute_name\n2,b::x\n0,a::x\n1,a::y\n")
     assert read_collection(collection_folder).class_names == ("a::x", "a::y", "b::x")
@@ -314,6 +321,8 @@ def test_column_is_label_id_whatever_the_order(collection_folder):
             "line 3: attribute_id must be a whole number. Received: 1.0",
         ),
         ("0,a::x\n1,a::y, z\n2,b::x\n", "line 3: 3 fields, wanted 2"),
+        ('0,a::x\n1,a::y"\n2,b::x\n', "line 3: a quote in a field; is one missing"),
+        ('0,a::x\n1,a::"y"\n2,b::x\n', "line 3: a quote in a field; is one missing"),
         ("", "no rows below the header"),
     ],
 )
@@ -322,6 +331,17 @@ def test_labels_csv_is_refused(collection_folder, rows, message):
     faults = faults_of(collection_folder)
     assert message in faults[0]
     assert "labels.csv" in faults[0]
+
+
+@pytest.mark.parametrize(
+    "name", ["train.csv", "labels.csv", "sample_submission.csv", "specimens.csv"]
+)
+def test_a_table_of_faulty_rows_alone_is_no_missing_table(collection_folder, name):
+    header = (collection_folder / name).read_text().splitlines()[0]
+    write(collection_folder / name, f"{header}\n001,1,2\n002\n")
+    faults = faults_of(collection_folder)
+    assert f"{name}, line 2" in faults[0] and "3 fields, wanted 2" in faults[0]
+    assert f"{name}, line 3" in faults[1] and "1 field, wanted 2" in faults[1]
 
 
 @pytest.mark.parametrize("name", ["train.csv", "labels.csv"])

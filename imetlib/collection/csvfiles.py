@@ -57,7 +57,8 @@ class TextTable:
         path: the file.
         lines: line number of each row in the file, the header being line 1.
         columns: name to the cells of that column, one str a row.
-        faults: one sentence for each row left out because its fields do not fit the columns.
+        faults: one sentence for each row left out because its fields do not fit the columns, or
+            one that has no quotes around it has one inside.
         byte_order_mark: whether the file began with the UTF-8 mark (it is not part of the text).
         sha256: of the file's bytes, in hex.
     """
@@ -86,8 +87,9 @@ def read_table(path: str | Path, columns: Sequence[str]) -> TextTable:
         columns: the names that the first line must hold, in this order.
 
     Returns:
-        `TextTable`. Rows with a wrong number of fields are in `faults`, not among the rows:
-        the caller adds its own faults and raises one `CollectionError` for all.
+        `TextTable`. Rows with a wrong number of fields, or with a quote in a field that is not
+        quoted, are in `faults`, not among the rows: the caller adds its own faults and raises one
+        `CollectionError` for all.
 
     Raises:
         CollectionError: the file as a whole cannot be read: missing, empty, not UTF-8, a web
@@ -108,11 +110,14 @@ def read_table(path: str | Path, columns: Sequence[str]) -> TextTable:
         _check_header(path, next(reader), columns)
         line = reader.line_num
         for row in reader:
-            if len(row) == len(columns):
+            if len(row) != len(columns):
+                faults.append(_wrong_fields(path, line + 1, row, columns))
+            elif '"' in text and _has_stray_quote(row, columns, text):
+                place = f"{path.name}, line {line + 1}"
+                faults.append(f"{place}: a quote in a field; is one missing at its other end?")
+            else:
                 lines.append(line + 1)
                 rows.append(row)
-            else:
-                faults.append(_wrong_fields(path, line + 1, row, columns))
             line = reader.line_num
     except csv.Error as error:
         reason = str(error)
@@ -243,6 +248,17 @@ def _check_header(path: Path, header: list[str], columns: Sequence[str]) -> None
     elif [name.strip().lower() for name in header] == list(columns):
         reason += ". Names count with their case and without blanks"
     raise CollectionError(path, [reason])
+
+
+def _has_stray_quote(row: list[str], columns: Sequence[str], text: str) -> bool:
+    """Whether a field has a quote though it is not quoted itself, which `csv` lets pass.
+
+    Ids are judged by `find_id_faults`, which refuses every quote.
+    """
+    return any(
+        '"' in cell and column != "id" and '"{}"'.format(cell.replace('"', '""')) not in text
+        for cell, column in zip(row, columns, strict=True)
+    )
 
 
 def _wrong_fields(path: Path, line: int, row: list[str], columns: Sequence[str]) -> str:

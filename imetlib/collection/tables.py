@@ -137,12 +137,13 @@ def read_collection(root: str | Path, *, require_pictures: bool = True) -> Colle
     sample = _try_table(root / "sample_submission.csv", LABEL_COLUMNS, faults, optional=True)
     siblings = _try_table(root / "specimens.csv", SPECIMEN_COLUMNS, faults, optional=True)
 
-    class_names = _parse_class_names(names, faults) if names else None
+    # Not their truth: a table whose rows are all faulty has none, and is there all the same.
+    class_names = None if names is None else _parse_class_names(names, faults)
     train = specimens = None
-    if table:
+    if table is not None:
         train, found = parse_labels(table, None if class_names is None else len(class_names))
         faults += found
-    if sample:
+    if sample is not None:
         faults += [*sample.faults, *find_id_faults(sample)]
         test_ids = sample.columns["id"]
     else:
@@ -150,14 +151,14 @@ def read_collection(root: str | Path, *, require_pictures: bool = True) -> Colle
         faults += [f"test/{i}: {why}" for i in test_ids if (why := why_not_an_id(i))]
     if train is not None:
         faults += _find_shared_ids(train.ids, test_ids)
-        if siblings:
+        if siblings is not None:
             specimens = _parse_specimens(siblings, train.ids, faults)
     if faults or train is None or class_names is None:
         raise CollectionError(root, faults)
 
     digest = hashlib.sha256()
     for part in (names, table, sample, siblings):
-        if part:
+        if part is not None:
             digest.update(f"{part.path.name} {part.sha256}\n".encode())
     collection = Collection(
         root, class_names, train, np.array(test_ids, object), specimens, digest.hexdigest()
