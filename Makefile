@@ -57,7 +57,7 @@ test-backends: $(INSTALLED)  ## tests of models/ and training/ on tensorflow, ja
 	if [ -n "$$failed" ]; then printf '\nFailed: %s\n' "$${failed#, }"; exit 1; fi; \
 	printf '\nAll passed.\n'
 
-test-faults: $(INSTALLED)  ## SIGKILL at random moments of training and at every system call of a save
+test-faults: $(INSTALLED)  ## SIGKILL in training and at every system call of a save, damaged pictures and tables
 	@$(PY) -m pytest -q -rs -m faults tests
 
 check: test  ## what a merge needs: test, then mypy
