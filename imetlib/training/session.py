@@ -19,7 +19,8 @@ class Session:
         later_hours: float >= 0. Limit of the session that will go on with this run: schedules are
             fitted to both.
         spent_seconds: float >= 0. Of the session before this object was made.
-        margin_fraction: float in [0, 1). Share of the limit for what follows the networks.
+        margin_fraction: float in [0, 1). Share of the limit that is never planned with.
+        reserve_seconds: float >= 0. For what follows the networks.
         clock: function that gives seconds.
 
     Raises:
@@ -39,11 +40,16 @@ class Session:
         later_hours=0.0,
         spent_seconds=0.0,
         margin_fraction=0.02,
+        reserve_seconds=0.0,
         clock=time.monotonic,
     ):
         if not (math.isfinite(hours) and hours > 0):
             raise ValueError(f"`hours` must be positive and finite. Received: hours={hours}")
-        for name, value in (("later_hours", later_hours), ("spent_seconds", spent_seconds)):
+        for name, value in (
+            ("later_hours", later_hours),
+            ("spent_seconds", spent_seconds),
+            ("reserve_seconds", reserve_seconds),
+        ):
             if not (math.isfinite(value) and value >= 0):
                 raise ValueError(f"`{name}` must be finite and >= 0. Received: {name}={value}")
         if not 0 <= margin_fraction < 1:
@@ -52,7 +58,7 @@ class Session:
             )
         self.hours, self.later_hours, self.clock = hours, later_hours, clock
         self.writing_seconds = 0.0
-        self._margin, self._keep = 3600 * hours * margin_fraction, 1 - margin_fraction
+        self._margin = 3600 * hours * margin_fraction + reserve_seconds
         self._start = clock() - spent_seconds
 
     def left(self):
@@ -74,7 +80,8 @@ class Session:
             prediction_batches: int >= 0. Batches that this one will predict.
         """
         left = max(self.left(), 0.001)  # too little is refused where training would begin
-        share = (left + 3600 * self.later_hours * self._keep) / num_networks
+        later = max(0.0, 3600 * self.later_hours - self._margin)
+        share = (left + later) / num_networks
         now = min(share, left)
         budget = TimeBudget(
             now / 3600,

@@ -32,6 +32,7 @@ def main(arguments=None):
         options.seconds / 3600,
         later_hours=options.later / 3600,
         spent_seconds=time.monotonic() - START,
+        reserve_seconds=4.0,
     )
     profile = get_profile(
         "fast",
