@@ -82,7 +82,7 @@ bench-attention: $(INSTALLED)  ## building Attention-56, and its training step a
 bench-ten-crop: $(INSTALLED)  ## ten windows of a map by one gather against ten calls through NumPy, as ratios
 	@$(PY) -m benchmarks.ten_crop
 
-bench-checkpoints: $(INSTALLED)  ## saving a checkpoint, as a share of the epoch before it
+bench-checkpoints: $(INSTALLED)  ## checkpoints and a time budget, as a share of an epoch
 	@$(PY) -m benchmarks.checkpoints
 
 clean:  ## remove the environment made here, demo/ and caches; data/ and runs/ stay
