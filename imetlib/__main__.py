@@ -9,7 +9,7 @@ import argparse
 import os
 import sys
 
-from imetlib import commands
+from imetlib import collection_commands, commands
 from imetlib.profiles import PROFILE_NAMES
 
 
@@ -49,7 +49,9 @@ def build_parser():
         command.set_defaults(run=run)
         return command
 
-    museum = add("museum", commands.museum, "draw a pocket museum, a collection to practise on")
+    museum = add(
+        "museum", collection_commands.museum, "draw a pocket museum, a collection to practise on"
+    )
     museum.add_argument("folder", metavar="OUT", help="new or empty folder")
     museum.add_argument("--size", type=int, default=1200, help="pictures, 200 to 109237")
     museum.add_argument("--seed", type=int, default=0, help="another seed, another museum")
@@ -57,7 +59,7 @@ def build_parser():
 
     unpack = add(
         "unpack",
-        commands.unpack,
+        collection_commands.unpack,
         "unpack a zip or tar file that was downloaded",
         "Ends with 1, and writes nothing, where a member would leave the folder or is no file.",
     )
@@ -66,7 +68,7 @@ def build_parser():
 
     check = add(
         "check",
-        commands.check,
+        collection_commands.check,
         "verify every row and every picture of a collection",
         "Lists all faults and ends with 1 if there are any. Where the folder has a SHA256SUMS, "
         "every file is compared with it.",
@@ -76,7 +78,7 @@ def build_parser():
 
     manifest = add(
         "manifest",
-        commands.manifest,
+        collection_commands.manifest,
         "write SHA256SUMS over the tables and pictures of a collection",
         "`check` compares with it from then on, `sha256sum --check` does as well.",
     )
@@ -84,7 +86,9 @@ def build_parser():
         "collection", metavar="COLLECTION", help="folder with train.csv, labels.csv"
     )
 
-    folds = add("folds", commands.folds, "share the training pictures out into even folds")
+    folds = add(
+        "folds", collection_commands.folds, "share the training pictures out into even folds"
+    )
     folds.add_argument("collection", metavar="COLLECTION", help="folder with train.csv, labels.csv")
     folds.add_argument("--folds", type=int, default=5, metavar="K", help="number of folds")
     folds.add_argument("--seed", type=int, default=0, help="another seed, other folds")

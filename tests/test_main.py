@@ -278,8 +278,13 @@ def test_every_way_to_end_has_its_exit_code(tmp_path, ending):
     path = make_notebook(tmp_path, wait if stopped else code, "'after'")
     command = [sys.executable, "-m", "imetlib", "run", path, "--out", str(tmp_path), "--timeout"]
     begun, end = tmp_path / "notebooks" / "begun", time.monotonic() + 60
-    with subprocess.Popen([*command, "60" if stopped else "2"], stderr=subprocess.DEVNULL,
-                          stdout=subprocess.DEVNULL) as runner:  # fmt: skip
+    with subprocess.Popen(
+        [*command, "60" if stopped else "2"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        # A shell lets its background jobs ignore it, and what they start inherits that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    ) as runner:
         while stopped and not begun.exists() and time.monotonic() < end:
             time.sleep(0.05)
         if stopped:
