@@ -9,7 +9,7 @@ import argparse
 import os
 import sys
 
-from imetlib import collection_commands, commands
+from imetlib import commands, commands_collection, commands_own
 from imetlib.profiles import PROFILE_NAMES
 
 
@@ -50,7 +50,7 @@ def build_parser():
         return command
 
     museum = add(
-        "museum", collection_commands.museum, "draw a pocket museum, a collection to practise on"
+        "museum", commands_collection.museum, "draw a pocket museum, a collection to practise on"
     )
     museum.add_argument("folder", metavar="OUT", help="new or empty folder")
     museum.add_argument("--size", type=int, default=1200, help="pictures, 200 to 109237")
@@ -59,7 +59,7 @@ def build_parser():
 
     unpack = add(
         "unpack",
-        collection_commands.unpack,
+        commands_collection.unpack,
         "unpack a zip or tar file that was downloaded",
         "Ends with 1, and writes nothing, where a member would leave the folder or is no file.",
     )
@@ -68,7 +68,7 @@ def build_parser():
 
     check = add(
         "check",
-        collection_commands.check,
+        commands_collection.check,
         "verify every row and every picture of a collection",
         "Lists all faults and ends with 1 if there are any. Where the folder has a SHA256SUMS, "
         "every file is compared with it.",
@@ -76,9 +76,18 @@ def build_parser():
     check.add_argument("collection", metavar="COLLECTION", help="folder with train.csv, labels.csv")
     _add_json(check)
 
+    collect = add(
+        "collect",
+        commands_own.collect,
+        "bring a table and a folder of pictures into the form of a collection",
+        "Shows what each column becomes and what is left out; writes with --write alone. Without "
+        "--picture it shows what the columns hold.",
+    )
+    commands_own.add_collect_arguments(collect)
+
     manifest = add(
         "manifest",
-        collection_commands.manifest,
+        commands_collection.manifest,
         "write SHA256SUMS over the tables and pictures of a collection",
         "`check` compares with it from then on, `sha256sum --check` does as well.",
     )
@@ -87,7 +96,7 @@ def build_parser():
     )
 
     folds = add(
-        "folds", collection_commands.folds, "share the training pictures out into even folds"
+        "folds", commands_collection.folds, "share the training pictures out into even folds"
     )
     folds.add_argument("collection", metavar="COLLECTION", help="folder with train.csv, labels.csv")
     folds.add_argument("--folds", type=int, default=5, metavar="K", help="number of folds")
@@ -152,6 +161,15 @@ def build_parser():
         "Runs notebooks 01, 02, 07 and 08 in the fast profile: a few minutes on a CPU.",
     )
     demo.add_argument("--out", default="demo", metavar="DIR", help="default: demo")
+
+    weights = add(
+        "weights",
+        commands_own.weights,
+        "list the files of pretrained weights, and which of them are here",
+        "Exact names, sizes and digests; downloads nothing. With --dataset and --owner those found "
+        "become a folder for `kaggle datasets create`. Ends with 1 where a digest differs.",
+    )
+    commands_own.add_weights_arguments(weights)
 
     versions = add(
         "versions",

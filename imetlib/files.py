@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -45,6 +47,28 @@ def replacing(path: str | Path) -> Iterator[Path]:
         raise
     # The rename itself is safe only once the folder is on the disk.
     sync(path.parent)
+
+
+def link_or_copy(source: Path, target: Path, *, copy: bool = False) -> None:
+    """A file under a second name, as a hard link, or as a copy where the disk has no such links.
+
+    Args:
+        source: the file; of a symbolic link what it leads to.
+        target: path that does not exist.
+        copy: whether to copy in any case. A change to one of two links changes both.
+
+    Raises:
+        FileExistsError: `target` exists.
+        OSError: `source` cannot be read, or `target` not be written.
+    """
+    source = source.resolve(strict=True)
+    if target.exists():
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target))
+    if not copy:
+        with suppress(OSError):  # another disk, or one without links
+            os.link(source, target)
+            return
+    shutil.copyfile(source, target)
 
 
 def sync(path: Path) -> None:

@@ -102,7 +102,7 @@ def read_table(path: str | Path, columns: Sequence[str]) -> TextTable:
         raise CollectionError(path, ["the file is missing"]) from None
     except OSError as error:
         raise CollectionError(path, [f"cannot be read: {error.strerror}"]) from None
-    text = _decode(path, data)
+    text = decode_table(path, data)
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     lines, rows, faults = [], [], []
     line = 0
@@ -207,7 +207,12 @@ def list_faults(faults: Iterable[str], *, shown: int = MAX_FAULTS_SHOWN) -> str:
     return "\n".join(lines)
 
 
-def _decode(path: Path, data: bytes) -> str:
+def decode_table(path: Path, data: bytes) -> str:
+    """The text of a table's bytes, without a byte order mark.
+
+    Raises:
+        CollectionError: empty, a web page, a Git LFS pointer, not UTF-8, or a NUL byte.
+    """
     if not data.strip():
         raise CollectionError(path, ["the file is empty; fetch or write it again"])
     if data.startswith(b"version https://git-lfs"):

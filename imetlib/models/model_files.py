@@ -46,14 +46,33 @@ def check_model_file(path):
         raise ValueError(f"{path.name}: no model file, or a damaged one: {reason}") from error
 
 
-def _check_digest(path):
+def compare_digest(path):
+    """The digest of a file beside the one that Keras publishes under its name.
+
+    Args:
+        path: `pathlib.Path`.
+
+    Returns:
+        (kind, found, wanted), "md5" or "sha256" and two hex digests; None where Keras publishes
+        none of this name.
+    """
     wanted = {row.weights_name: row.weights_digest for row in BACKBONES.values()}.get(path.name)
     if not wanted:
-        return
-    kind = "sha256" if len(wanted) == 64 else "md5"
+        return None
+    kind = digest_kind(wanted)
     with path.open("rb") as file:
-        found = hashlib.file_digest(file, kind).hexdigest()
-    if found != wanted:
+        return kind, hashlib.file_digest(file, kind).hexdigest(), wanted
+
+
+def digest_kind(digest):
+    """The kind of a hex digest, "sha256" or "md5", by its length; "" of none."""
+    return {64: "sha256", 32: "md5"}.get(len(digest), "")
+
+
+def _check_digest(path):
+    compared = compare_digest(path)
+    if compared and compared[1] != compared[2]:
+        kind, found, wanted = compared
         raise ValueError(
             f"{path.name}: not the file that Keras publishes under this name: its {kind} is "
             f"{found}, that of Keras's {wanted}. Get it again; a file of yours needs a name of "
