@@ -58,7 +58,13 @@ test-backends: $(INSTALLED)  ## tests of models/ and training/ on tensorflow, ja
 	printf '\nAll passed.\n'
 
 test-faults: $(INSTALLED)  ## SIGKILL in training and at every system call of a save, damaged pictures and tables
-	@$(PY) -m pytest -q -rs -m faults tests
+	@log=$$(mktemp); twice=tests/faults/test_repeatability.py; failed=0; \
+	$(PY) -m pytest -q -rs -s -m faults $$twice > "$$log" 2>&1 & notebooks=$$!; \
+	trap 'kill $$notebooks; exit 130' INT TERM; \
+	$(PY) -m pytest -q -rs -s -m faults tests --ignore $$twice || failed=1; \
+	wait $$notebooks || failed=1; \
+	printf '\n== every notebook twice (ran beside the others)\n'; cat "$$log"; rm -f "$$log"; \
+	exit $$failed
 
 check: test  ## what a merge needs: test, then mypy
 	@$(PY) -c 'import mypy' 2>/dev/null || $(PY) -m pip install --quiet -c constraints.txt mypy
