@@ -4,14 +4,18 @@
 #   make demo PYTHON=python3.12  the Python to build the environment from (3.11, 3.12 or 3.13)
 #   make test VENV=/tmp/venv     another environment folder
 #   make test-backends BACKENDS=jax
+#   make kaggle NOTEBOOK=09_inference OWNER=you OPTIONS="--kernel you/my-training"
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-backends test-faults check lab notebooks bench bench-decisions bench-attention bench-ten-crop bench-checkpoints clean FORCE
+.PHONY: help demo test test-backends test-faults check lab notebooks bench bench-decisions bench-attention bench-ten-crop bench-checkpoints kaggle clean FORCE
 
 VENV ?= .venv
 PYTHON ?= python3.13 python3.12 python3.11 python3
 TF ?= $(if $(filter Linux-x86_64,$(shell uname -s)-$(shell uname -m)),tf-cpu,tf)
 BACKENDS ?= tensorflow jax torch
+NOTEBOOK ?= 08_submission
+OWNER ?=
+OPTIONS ?=
 FREE_GB ?= $(if $(filter tf-gpu,$(TF)),10,4)
 
 PY := "$(VENV)/bin/python"
@@ -90,6 +94,9 @@ bench-ten-crop: $(INSTALLED)  ## ten windows of a map by one gather against ten 
 
 bench-checkpoints: $(INSTALLED)  ## checkpoints and a time budget, as a share of an epoch
 	@$(PY) -m benchmarks.checkpoints
+
+kaggle: $(INSTALLED)  ## a notebook as a folder to upload to Kaggle, checked; needs no account
+	@$(PY) -m imetlib kaggle bundle $(NOTEBOOK) $(if $(OWNER),--owner $(OWNER)) $(OPTIONS)
 
 clean:  ## remove the environment made here, demo/ and caches; data/ and runs/ stay
 	@if [ -e "$(OURS)" ]; then echo 'rm -rf "$(VENV)"'; rm -rf "$(VENV)"; fi

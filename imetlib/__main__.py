@@ -9,7 +9,7 @@ import argparse
 import os
 import sys
 
-from imetlib import commands, commands_collection, commands_own
+from imetlib import commands, commands_collection, commands_kaggle, commands_own
 from imetlib.profiles import PROFILE_NAMES
 
 
@@ -153,6 +153,14 @@ def build_parser():
     repeat.add_argument("record", metavar="RECORD", help="record.json, or a folder with one")
     repeat.add_argument("--collection", default="", metavar="DIR", help="what it was made on")
     repeat.add_argument("--out", default="", metavar="DIR", help="default: runs")
+
+    kaggle = add(
+        "kaggle",
+        None,
+        "make a notebook ready for Kaggle, or check one that is",
+        "Nothing is uploaded, and no account is needed. `check` ends with 1 where it finds faults.",
+    )
+    commands_kaggle.add_arguments(kaggle)
 
     demo = add(
         "demo",

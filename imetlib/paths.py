@@ -1,9 +1,22 @@
 """Where data, weights and runs are found, at home and in a Kaggle kernel."""
 
+import errno
 import os
+import shutil
 from pathlib import Path
 
-KAGGLE_INPUT = Path("/kaggle/input")
+# The variables are for tests, which have no such folders.
+KAGGLE_INPUT = Path(os.environ.get("IMETLIB_KAGGLE_INPUT") or "/kaggle/input")
+KAGGLE_WORKING = Path(os.environ.get("IMETLIB_KAGGLE_WORKING") or "/kaggle/working")
+# <kind>/<owner>/<slug>/ and up to two folders of the uploader's own.
+COLLECTION_DEPTH = 5
+# models/<owner>/<model>/<framework>/<variation>/<version>/, and one more.
+WEIGHTS_DEPTH = 7
+
+
+def on_kaggle():
+    """Whether this is a session on Kaggle, by the variable that marks one."""
+    return "KAGGLE_KERNEL_RUN_TYPE" in os.environ
 
 
 def runs_folder(out=""):
@@ -11,14 +24,49 @@ def runs_folder(out=""):
 
     Args:
         out: path, or "" for `runs` in the project (or, outside of it, in the working
-            directory).
+            directory; on Kaggle in `/kaggle/working`, whatever the working directory).
 
     Returns:
         absolute `pathlib.Path`.
+
+    Raises:
+        PermissionError: the folder lies where nothing can be written, such as Kaggle's inputs.
     """
-    folder = Path(out).expanduser() if out else project_root() / "runs"
-    folder.mkdir(parents=True, exist_ok=True)
+    root = KAGGLE_WORKING if on_kaggle() and KAGGLE_WORKING.is_dir() else project_root()
+    folder = Path(out).expanduser() if out else root / "runs"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        if error.errno not in (errno.EROFS, errno.EACCES, errno.EPERM):
+            raise
+        below = KAGGLE_WORKING if on_kaggle() else "a folder of yours"
+        raise PermissionError(
+            f"Nothing can be written at {folder}. Give `out`, a folder below {below}."
+        ) from None
     return folder.resolve()
+
+
+def need_space(folder, num_bytes, what):
+    """Refuse work whose files do not fit on the disk, before it begins.
+
+    Args:
+        folder: where the files go; need not exist.
+        num_bytes: int, about how much they take.
+        what: of the files, for the message.
+
+    Raises:
+        OSError: less is free; the message says how much, and what can be done.
+    """
+    place = Path(folder).absolute()
+    while not place.exists():
+        place = place.parent
+    free = shutil.disk_usage(place).free
+    if free < num_bytes:
+        hint = " Kaggle gives 20 GB in all." if on_kaggle() else ""
+        raise OSError(
+            f"{what} would take about {num_bytes / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free "
+            f"at {place}. Choose smaller pictures (`height`, `width`), or another `out`.{hint}"
+        )
 
 
 def project_root():
@@ -68,18 +116,22 @@ def find_collection(collection=""):
     roots = data_folders()
     found = sorted(
         {
-            table.parent.resolve()
+            folder.resolve()
             for root in roots
-            if root.is_dir()
-            for depth in range(1, 5)
-            for table in root.glob("*/" * depth + "labels.csv")
-            if (table.parent / "train.csv").is_file() and (table.parent / "train").is_dir()
+            for folder, names in walk_folders(root, COLLECTION_DEPTH)
+            if folder != root and _is_collection(folder, names)
         }
     )
     preferred = [folder for folder in found if "imet" in folder.name and "2019" in folder.name]
     if len(preferred or found) == 1:
         return (preferred or found)[0]
     searched = ", ".join(str(root) for root in roots)
+    if not found and on_kaggle():
+        raise FileNotFoundError(
+            f"No collection found below {searched}. Attach one to this notebook: Add Input, then "
+            "the competition (accept its rules on its page once) or a dataset that holds "
+            f"train.csv, labels.csv and train/. Attached now: {', '.join(attached()) or 'nothing'}."
+        )
     if not found:
         raise FileNotFoundError(
             f"No collection found below {searched}. Give `collection`, a folder with train.csv, "
@@ -87,6 +139,51 @@ def find_collection(collection=""):
         )
     names = ", ".join(str(folder) for folder in preferred or found)
     raise FileNotFoundError(f"Several collections found: {names}. Give one as `collection`.")
+
+
+def attached():
+    """Names of what is attached to a Kaggle notebook, below the inputs; [] where nothing is.
+
+    Competitions, datasets, models and outputs of notebooks each have a folder of their own in the
+    newer layout: those are told by the names in them, `datasets/someone/museum`.
+    """
+    depths = {"competitions": 1, "datasets": 2, "models": 2, "notebooks": 2}
+    found = []
+    for first in sorted(KAGGLE_INPUT.glob("*")):
+        deeper = "/".join("*" * depths.get(first.name, 0))
+        inner = sorted(first.glob(deeper)) if deeper else []
+        found += [path.relative_to(KAGGLE_INPUT).as_posix() for path in inner or [first]]
+    return found
+
+
+def walk_folders(root, depth):
+    """Folders at and below `root`, but none of those that hold a collection's pictures.
+
+    On Kaggle a listing of a hundred thousand pictures takes minutes.
+
+    Args:
+        root: folder; may be missing.
+        depth: int >= 0, folders below `root`.
+
+    Yields:
+        (`pathlib.Path`, dict of the names in it to whether they are folders), parents first.
+    """
+    try:
+        with os.scandir(root) as entries:
+            names = {entry.name: entry.is_dir() for entry in entries}
+    except OSError:  # missing, a file, or not ours to read
+        return
+    folder = Path(root)
+    yield folder, names
+    pictures = {"train", "test"} if _is_collection(folder, names) else set()
+    for name in sorted(names):
+        if depth and names[name] and name not in pictures and not name.startswith("."):
+            yield from walk_folders(folder / name, depth - 1)
+
+
+def _is_collection(folder, names):
+    tables = all(names.get(name) is False for name in ("train.csv", "labels.csv"))
+    return tables and names.get("train") is True
 
 
 def search_weights(stems):
@@ -111,8 +208,12 @@ def search_weights(stems):
     candidates = [
         path for folder in folders if folder.is_dir() for path in sorted(folder.glob("*.h5"))
     ]
-    if KAGGLE_INPUT.is_dir():
-        candidates += sorted(KAGGLE_INPUT.rglob("*.h5"))
+    candidates += sorted(
+        folder / name
+        for folder, names in walk_folders(KAGGLE_INPUT, WEIGHTS_DEPTH)
+        for name, is_folder in names.items()
+        if name.endswith(".h5") and not is_folder
+    )
     for stem in stems:
         for path in candidates:
             if path.name.startswith(stem):

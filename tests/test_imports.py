@@ -19,6 +19,7 @@ LIGHT = (
     "imetlib.delivery.submission",
     "imetlib.delivery.records",
     "imetlib.delivery.notebooks",
+    "imetlib.delivery.kaggle_bundle",
     "imetlib.delivery.report",
     "imetlib.delivery.ten_crop_tables",
     "imetlib.__main__",

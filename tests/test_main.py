@@ -27,7 +27,7 @@ from imetlib.scores import Scores
 
 COMMANDS = (
     "museum", "unpack", "check", "manifest", "folds", "run", "predict", "verify", "audit", "repeat",
-    "demo", "versions", "collect", "weights",
+    "demo", "versions", "collect", "weights", "kaggle",
 )  # fmt: skip
 
 

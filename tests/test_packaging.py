@@ -32,6 +32,7 @@ TARGETS = (
     "bench-attention",
     "bench-ten-crop",
     "bench-checkpoints",
+    "kaggle",
     "clean",
 )
 
@@ -194,6 +195,7 @@ def test_environment_agrees_with_pyproject():
 def make(*arguments, cwd=ROOT):
     """Run make as from a terminal, also where this test itself runs below make."""
     own = {"MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "VENV", "TF", "PYTHON", "FREE_GB"}
+    own |= {"NOTEBOOK", "OWNER", "OPTIONS"}
     clean = {name: value for name, value in os.environ.items() if name not in own}
     return subprocess.run(
         ["make", *arguments], cwd=cwd, env=clean, capture_output=True, text=True, timeout=60
@@ -218,6 +220,13 @@ def test_help_lists_every_target():
 @needs_make
 def test_tensorflow_extra_can_be_chosen():
     assert ".[tf-gpu,notebooks,test]" in make("-n", "demo", "TF=tf-gpu", "VENV=not/there").stdout
+
+
+@needs_make
+def test_a_bundle_needs_a_notebook_alone():
+    assert "-m imetlib kaggle bundle 08_submission" in make("-n", "kaggle", "VENV=not/there").stdout
+    plan = make("-n", "kaggle", "NOTEBOOK=09", "OWNER=me", "OPTIONS=--wheel").stdout
+    assert "kaggle bundle 09 --owner me --wheel" in plan
 
 
 @needs_make

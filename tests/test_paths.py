@@ -1,5 +1,9 @@
 """Where things are found, at home and under Kaggle's mounts."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 
 from imetlib import paths
@@ -104,3 +108,108 @@ def test_weights_are_looked_for_in_a_known_order(home, monkeypatch, tmp_path):
         assert paths.search_weights(["net_notop"])[0] == place / "net_notop.weights.h5"
     (places[0] / "better.h5").touch()
     assert paths.search_weights(["better", "net_notop"])[0] == places[0] / "better.h5"
+
+
+# On Kaggle --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def kaggle(home, tmp_path, monkeypatch):
+    """A session on Kaggle: working folder, nothing attached, started anywhere."""
+    monkeypatch.setattr(paths, "KAGGLE_WORKING", tmp_path / "kaggle/working")
+    monkeypatch.setenv("KAGGLE_KERNEL_RUN_TYPE", "Batch")
+    paths.KAGGLE_WORKING.mkdir(parents=True)
+    paths.KAGGLE_INPUT.mkdir()
+    return paths.KAGGLE_WORKING
+
+
+def test_runs_go_to_the_working_folder_whatever_the_directory(kaggle, monkeypatch):
+    monkeypatch.chdir(paths.KAGGLE_INPUT)
+    assert paths.runs_folder() == kaggle / "runs"
+    assert paths.runs_folder(kaggle / "other") == kaggle / "other"
+    monkeypatch.delenv("KAGGLE_KERNEL_RUN_TYPE")
+    assert not paths.on_kaggle()
+    assert paths.runs_folder() == paths.KAGGLE_INPUT / "runs"
+
+
+def test_read_only_inputs_are_named(kaggle, monkeypatch):
+    def refuse(self, **options):
+        raise OSError(30, "Read-only file system", str(self))
+
+    monkeypatch.setattr(paths.Path, "mkdir", refuse)
+    with pytest.raises(PermissionError, match=r"Nothing can be written at .*working"):
+        paths.runs_folder(paths.KAGGLE_INPUT / "museum")
+
+
+def test_a_disk_that_fails_otherwise_says_so_itself(kaggle, monkeypatch):
+    def refuse(self, **options):
+        raise OSError(5, "Input/output error", str(self))
+
+    monkeypatch.setattr(paths.Path, "mkdir", refuse)
+    with pytest.raises(OSError, match="Input/output error"):
+        paths.runs_folder()
+
+
+def test_a_collection_that_is_not_attached_says_what_is(kaggle):
+    with pytest.raises(FileNotFoundError, match=r"Add Input.*Attached now: nothing\."):
+        paths.find_collection()
+    for place in ("imetlib-weights", "datasets/someone/maps", "competitions/digits",
+                  "models/someone/net/keras/base/1"):  # fmt: skip
+        (paths.KAGGLE_INPUT / place).mkdir(parents=True)
+    names = "competitions/digits, datasets/someone/maps, imetlib-weights, models/someone/net"
+    with pytest.raises(FileNotFoundError, match=f"Attached now: {names}"):
+        paths.find_collection()
+
+
+@pytest.mark.parametrize(
+    "place",
+    ["net", "datasets/someone/net", "datasets/someone/net/deep/er",
+     "models/someone/net/keras/base/1", "net/keras/base/1", "competitions/some/extra"],
+)  # fmt: skip
+def test_weights_are_found_under_every_mount(home, place):
+    folder = paths.KAGGLE_INPUT / place
+    folder.mkdir(parents=True)
+    (folder / "net_notop.h5").touch()
+    assert paths.search_weights(["net_notop"])[0] == folder / "net_notop.h5"
+
+
+def test_pictures_of_a_collection_are_never_listed(home, monkeypatch):
+    folder = make_collection(paths.KAGGLE_INPUT / "competitions/imet-2019-fgvc6")
+    (folder / "test").mkdir()
+    (folder / "models").mkdir()
+    (folder / "models" / "net_notop.h5").touch()
+    listed = []
+    scandir = paths.os.scandir
+
+    def listing(place):
+        listed.append(str(place))
+        return scandir(place)
+
+    monkeypatch.setattr(paths.os, "scandir", listing)
+    assert paths.find_collection() == folder
+    assert paths.search_weights(["net_notop"])[0] == folder / "models" / "net_notop.h5"
+    assert listed and not [place for place in listed if place.endswith(("/train", "/test"))]
+
+
+def test_a_folder_called_train_elsewhere_is_looked_into(home):
+    folder = make_collection(paths.KAGGLE_INPUT / "datasets/someone/train/museum")
+    assert paths.find_collection() == folder
+
+
+def test_what_does_not_fit_is_refused_before_it_is_begun(kaggle, monkeypatch):
+    paths.need_space(kaggle / "new" / "cache", 0, "Nothing")
+    free = paths.shutil.disk_usage(kaggle).free
+    with pytest.raises(OSError, match=r"The cache would take about .* GB, and .* 20 GB in all"):
+        paths.need_space(kaggle / "new" / "cache", free + 10**12, "The cache")
+    assert not (kaggle / "new").exists()
+
+
+def test_the_roots_can_be_moved_for_a_whole_process(tmp_path):
+    script = "from imetlib import paths; print(paths.KAGGLE_INPUT, paths.KAGGLE_WORKING)"
+    moved = {"IMETLIB_KAGGLE_INPUT": "/a", "IMETLIB_KAGGLE_WORKING": "/b"}
+    for variables, wanted in (({}, "/kaggle/input /kaggle/working"), (moved, "/a /b")):
+        clean = {name: value for name, value in os.environ.items() if "KAGGLE" not in name}
+        result = subprocess.run(
+            [sys.executable, "-c", script], env=clean | variables, capture_output=True, text=True
+        )
+        assert result.stdout.strip() == wanted, result.stderr

@@ -110,7 +110,7 @@ def find_weights(name, weights):
         raise FileNotFoundError(
             f"No ImageNet weights of {name} found. Searched for {row.weights_name} or "
             f"{stems[1]}*.weights.h5 in\n{places}\n"
-            "Put the file into one of these folders (with internet, once: "
+            "Attach it on Kaggle as a dataset, or put it into one of these (with internet, once: "
             f'python -c "import keras; keras.applications.{row.builder.__name__}'
             '(include_top=False)"), give its path as `weights`, or use weights=None.'
         )

@@ -1,0 +1,45 @@
+"""The end of a notebook on Kaggle: what of its files becomes its output, and what does not."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from imetlib import paths
+from imetlib.files import replacing
+
+
+def hand_over(out: str | Path = "", *, submit: bool = True) -> list[str]:
+    """Put the submission where Kaggle looks for it, and drop what can be made again.
+
+    Kaggle takes `submission.csv` from the working folder alone, and saves all that lies there: run
+    folders are wanted by later notebooks, gigabytes of shrunk pictures by nobody.
+
+    Args:
+        out: folder of the runs, "" for the usual one.
+        submit: whether the newest `submission.csv` below it is copied to the working folder. False
+            where another notebook answers.
+
+    Returns:
+        list of str, what was done, a line each.
+
+    Raises:
+        FileNotFoundError: `submit`, and no submission below `out`.
+    """
+    runs = paths.runs_folder(out)
+    working = paths.KAGGLE_WORKING if paths.KAGGLE_WORKING.is_dir() else Path.cwd()
+    done = []
+    if submit:
+        written = [path for path in runs.rglob("submission.csv") if path.parent != working]
+        if not written:
+            raise FileNotFoundError(
+                f"No submission.csv below {runs}: the cells above have to write one first."
+            )
+        newest = max(written, key=lambda path: path.stat().st_mtime)
+        with replacing(working / "submission.csv") as temporary:
+            shutil.copyfile(newest, temporary)
+        done.append(f"submission.csv, a copy of {newest.relative_to(runs).as_posix()}")
+    for cache in sorted(runs.glob("*/pictures-*px")):
+        shutil.rmtree(cache)
+        done.append(f"removed {cache.relative_to(runs).as_posix()}, shrunk pictures")
+    return done
