@@ -236,3 +236,18 @@ def test_building_is_quiet_unless_asked(museum, folder, capfd):
     shutil.rmtree(folder)
     build(museum, folder, progress=True)
     assert "5/5" in capfd.readouterr().err
+
+
+def test_a_cache_that_does_not_fit_is_not_begun(museum, folder, monkeypatch):
+    def refuse(place, num_bytes, what):
+        assert (place, what) == (
+            folder,
+            f"The cache of {len(museum.train)} pictures",
+        )
+        assert num_bytes > 0
+        raise OSError("full")
+
+    monkeypatch.setattr("imetlib.collection.cache.need_space", refuse)
+    with pytest.raises(OSError, match="full"):
+        build(museum, folder, min_side=32)
+    assert not folder.exists() and not list(folder.parent.glob(f".{folder.name}*"))
