@@ -366,8 +366,8 @@ def test_pad_keeps_the_aspect_ratio_in_the_middle_of_grey(height, width, target)
     scale = min(target[0] / height, target[1] / width)
     # Edge pixels are part picture, part grey: their share counts.
     shares = (result.astype(float) - 127) / 128
-    assert shares.max(axis=1).sum() == pytest.approx(scale * height, abs=1.1)
-    assert shares.max(axis=0).sum() == pytest.approx(scale * width, abs=1.1)
+    assert shares.max(axis=1).sum() == pytest.approx(scale * height, abs=1.5)
+    assert shares.max(axis=0).sum() == pytest.approx(scale * width, abs=1.5)
     assert largest_difference(result, result[::-1, ::-1]) <= 8
 
 
