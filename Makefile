@@ -74,8 +74,10 @@ check: test  ## what a merge needs: test, then mypy
 	@$(PY) -c 'import mypy' 2>/dev/null || $(PY) -m pip install --quiet -c constraints.txt mypy
 	$(PY) -m mypy
 
-lab: $(INSTALLED)  ## open JupyterLab
-	@$(PY) -m jupyterlab
+# .jupyter makes JupyterLab show Markdown as a page, not as the text it is written in.
+lab: $(INSTALLED)  ## open JupyterLab on the list of notebooks
+	@JUPYTER_CONFIG_PATH="$(CURDIR)/.jupyter$${JUPYTER_CONFIG_PATH:+:$$JUPYTER_CONFIG_PATH}" \
+		$(PY) -m jupyterlab --LabApp.default_url=/lab/tree/notebooks/README.md
 
 notebooks: $(INSTALLED)  ## run every notebook again in the fast profile and store its outputs
 	@$(PY) -m imetlib.delivery.refresh notebooks/0*.ipynb

@@ -57,10 +57,13 @@ def new_axes(ax, size=(7.0, 3.6)):
     return plt.subplots(figsize=size)[1] if ax is None else ax
 
 
-def set_finding(ax, text):
-    """Title of the axes, broken into lines that fit their width."""
+def set_finding(ax, text, *, characters_an_inch=_CHARACTERS_AN_INCH):
+    """Title of the axes, broken into lines that fit their width.
+
+    A line may be somewhat wider than the axes; fewer `characters_an_inch` where there is no room.
+    """
     inches = ax.get_position().width * ax.figure.get_figwidth()
-    ax.set_title(textwrap.fill(text, max(24, int(inches * _CHARACTERS_AN_INCH))))
+    ax.set_title(textwrap.fill(text, max(24, int(inches * characters_an_inch))))
 
 
 def plot_pictures(images, titles=None, *, columns=6, finding=""):
@@ -94,14 +97,15 @@ def plot_pictures(images, titles=None, *, columns=6, finding=""):
     return axes
 
 
-def show_picture(ax, image):
+def show_picture(ax, image, *, inches=_PICTURE_INCHES):
     """A picture on axes without frame, small enough for a page.
 
     Args:
         ax: Axes.
         image: `(height, width, 3)` uint8. Larger ones are shrunk to about what is shown.
+        inches: float. Its shorter side on the page, about.
     """
-    image = shrink(image, round(_PICTURE_INCHES * plt.rcParams["figure.dpi"]))
+    image = shrink(image, round(inches * plt.rcParams["figure.dpi"]))
     step = 1 << _DROPPED_BITS
     coarse = np.clip(image.astype(np.int16) // step * step + step // 2, 0, 255).astype(np.uint8)
     ax.imshow(coarse, interpolation="nearest")

@@ -145,6 +145,19 @@ def plot_glimpses(images, rectangles, *, labels=None, titles=None, columns=4):
     return axes
 
 
+def show_map(ax, image, values):
+    """One map over its picture, without a frame; see `plot_attention`.
+
+    Args:
+        ax: Axes.
+        image: `(height, width, 3)` uint8, the picture as the network gets it.
+        values: `(map_height, map_width)` float, evenly over it.
+    """
+    ax.axis("off")
+    _show_grey(ax, _small_grey(image))
+    _draw_map(ax, np.asarray(values, np.float64))
+
+
 def plot_localisation(table, *, references=None, measure="share of motifs hit", ax=None):
     """How well each network finds the motifs, seed by seed, beside fixed references.
 
@@ -214,12 +227,15 @@ def _picture_axes(images, columns, titles=None):
         if number >= len(images):
             ax.axis("off")
             continue
-        image = images[number]
-        ax.imshow(image, cmap="gray", vmin=0, vmax=255, extent=(0, 1, 1, 0), aspect="auto")
-        ax.set_box_aspect(len(image) / image.shape[1])
+        _show_grey(ax, images[number])
         if titles:
             ax.set_title(titles[number], fontsize=8, fontweight="normal", loc="center", pad=3)
     return axes
+
+
+def _show_grey(ax, image):
+    ax.imshow(image, cmap="gray", vmin=0, vmax=255, extent=(0, 1, 1, 0), aspect="auto")
+    ax.set_box_aspect(len(image) / image.shape[1])
 
 
 def _small_grey(image):

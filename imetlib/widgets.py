@@ -1,7 +1,8 @@
 """A slider over the threshold, where a person runs the notebook in a browser.
 
 Elsewhere nothing is shown: the figure of `imetlib.figures_decisions.plot_label_sets` stands in
-its place, so that a notebook run in batch stores no state of a widget.
+its place, so that a notebook run in batch stores no state of a widget. Widgets that look at
+pictures are in `imetlib.widgets_pictures` and decide in the same way.
 """
 
 from __future__ import annotations
@@ -68,7 +69,7 @@ def threshold_slider(
         )
     if not y_prob.max() > 0:
         raise ValueError(f"`y_prob` must hold positive scores. Received: at most {y_prob.max()}")
-    if not (has_live_front_end() if live is None else live) or not find_spec("ipywidgets"):
+    if not can_show(live):
         return None
     import ipywidgets
 
@@ -128,6 +129,15 @@ def describe_threshold(
             f'<img src="{source}" alt="" style="width:{_PICTURE_PIXELS}px"><div>{names}</div></div>'
         )
     return "".join(parts)
+
+
+def can_show(live: bool | None) -> bool:
+    """Whether a widget is to be shown and can be.
+
+    Args:
+        live: the caller's wish; None: where `has_live_front_end`.
+    """
+    return (has_live_front_end() if live is None else live) and bool(find_spec("ipywidgets"))
 
 
 def has_live_front_end() -> bool:
