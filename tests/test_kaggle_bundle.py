@@ -100,8 +100,9 @@ def test_the_notebook_is_the_projects_own_with_other_parameters(both):
     known = read_parameters(both / metadata["code_file"])
     defaults = read_parameters(path)
     changed = {name for name in known if known[name].default != defaults[name].default}
-    assert changed == {"profile", "hours"}
+    assert changed == {"profile", "hours", "interactive"}
     assert (known["profile"].default, known["hours"].default) == ("full", 8.5)
+    assert known["interactive"].default is False
     assert [known[name].help for name in known] == [defaults[name].help for name in defaults]
     made, original = sources(notebook), sources(path)
     assert [made[0], *made[2:-1]] == [made[0], *original[1:]], "no other cell is changed"
