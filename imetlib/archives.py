@@ -6,7 +6,6 @@ import bz2
 import gzip
 import lzma
 import re
-import secrets
 import shutil
 import stat
 import tarfile
@@ -18,6 +17,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
+
+from imetlib.files import making_folder
 
 # Pictures and tables shrink to a twentieth at most; a bomb to a thousandth.
 MAX_RATIO = 200
@@ -88,18 +89,11 @@ def unpack(archive: str | Path, folder: str | Path, *, max_bytes: int | None = N
     folder.parent.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(folder.parent).free
     limit = free if max_bytes is None else min(free, max_bytes)
-    temporary = folder.with_name(f".tmp-{secrets.token_hex(4)}-{folder.name}")
-    try:
-        with _damage_named(archive):
-            if zipfile.is_zipfile(archive):
-                _unpack_zip(archive, temporary, limit)
-            else:
-                _unpack_tar(archive, temporary, limit)
-        if folder.exists():
-            folder.rmdir()
-        temporary.rename(folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    with making_folder(folder) as temporary, _damage_named(archive):
+        if zipfile.is_zipfile(archive):
+            _unpack_zip(archive, temporary, limit)
+        else:
+            _unpack_tar(archive, temporary, limit)
     return folder
 
 

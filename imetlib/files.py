@@ -1,4 +1,4 @@
-"""Files that are whole or absent: never cut, whatever happens while they are written."""
+"""Files and folders that are whole or absent: never cut, whatever happens as they are written."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".tmp-{secrets.token_hex(4)}-{path.name}")
+    temporary = _neighbour(path)
     try:
         yield temporary
         if not temporary.exists():
@@ -47,6 +47,28 @@ def replacing(path: str | Path) -> Iterator[Path]:
         raise
     # The rename itself is safe only once the folder is on the disk.
     sync(path.parent)
+
+
+@contextmanager
+def making_folder(folder: Path) -> Iterator[Path]:
+    """A temporary neighbour of a new folder that takes its place when the block ends.
+
+    Args:
+        folder: a path that does not exist, or an empty folder; missing parent folders are made.
+
+    Yields:
+        Path of the neighbour, for the block to make. On an error nothing of it is left.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = _neighbour(folder)
+    try:
+        yield temporary
+        if folder.exists():
+            folder.rmdir()
+        temporary.rename(folder)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
 
 
 def link_or_copy(source: Path, target: Path, *, copy: bool = False) -> None:
@@ -87,3 +109,7 @@ def sync(path: Path) -> None:
             raise
     finally:
         os.close(descriptor)
+
+
+def _neighbour(path: Path) -> Path:
+    return path.with_name(f".tmp-{secrets.token_hex(4)}-{path.name}")

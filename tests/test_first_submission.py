@@ -1,14 +1,12 @@
 """The submission of the first minute: whole at every moment, replaced only by a better one."""
 
+import functools
 import json
 import os
-import signal
-import sys
-import warnings
-from pathlib import Path
 
 import numpy as np
 import pytest
+from killing import fork_killed_at_line
 
 from imetlib.collection.csvfiles import CollectionError
 from imetlib.collection.labels import read_label_table
@@ -161,15 +159,13 @@ def test_killed_at_any_line_leaves_a_whole_file_that_tells_its_score(tmp_path, f
         path = tmp_path / str(line) / "submission.csv"
         if not first:
             write_first(path)
-        with warnings.catch_warnings():
-            # Python warns of forks beside threads; this child runs no thread's code.
-            warnings.simplefilter("ignore", DeprecationWarning)
-            child = os.fork()
-        if child == 0:
-            _die_at_line(line)
-            write_first(path) if first else replace(path, 3, 0.9)
-            os._exit(0)
-        status = os.waitpid(child, 0)[1]
+        ended = fork_killed_at_line(
+            line,
+            ("first_submission.py", "submission.py", "files.py"),
+            functools.partial(write_first, path)
+            if first
+            else functools.partial(replace, path, 3, 0.9),
+        )
         if path.exists():
             score = read_standing(path).score
             assert labels_in(path) == [[3] if score == 0.9 else [0, 2]] * len(IDS)
@@ -180,23 +176,7 @@ def test_killed_at_any_line_leaves_a_whole_file_that_tells_its_score(tmp_path, f
         write_first(path)
         assert replace(path, 3, 0.9) == (score != 0.9)
         assert read_standing(path).score == 0.9
-        if os.WIFEXITED(status):
+        if ended:
             break
-    assert os.WIFEXITED(status), "the writer never came to its end"
+    assert ended, "the writer never came to its end"
     assert len(seen) == 2
-
-
-def _die_at_line(number):
-    left = number
-    names = ("first_submission.py", "submission.py", "files.py")
-
-    def trace(frame, event, argument):
-        nonlocal left
-        if Path(frame.f_code.co_filename).name not in names:
-            return None
-        left -= event == "line"
-        if left == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return trace
-
-    sys.settrace(trace)

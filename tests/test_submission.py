@@ -1,15 +1,14 @@
 import csv
 import os
-import signal
 import subprocess
 import sys
-import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from killing import fork_killed_at_line
 
 from imetlib.collection.csvfiles import CollectionError
 from imetlib.collection.labels import make_label_table, read_label_table
@@ -198,36 +197,17 @@ def test_killed_at_every_line_leaves_the_old_file_or_the_new(tmp_path, sample):
     new = (tmp_path / "new.csv").read_bytes()
     seen = set()
     for line in range(1, 1000, 3):
-        with warnings.catch_warnings():
-            # Python warns of forks beside threads; this child runs no thread's code.
-            warnings.simplefilter("ignore", DeprecationWarning)
-            child = os.fork()
-        if child == 0:
-            _die_at_line(line)
-            write_submission(path, IDS, new_answer, sample, overwrite=True)
-            os._exit(0)
-        status = os.waitpid(child, 0)[1]
+        ended = fork_killed_at_line(
+            line,
+            ("submission.py", "files.py"),
+            lambda: write_submission(path, IDS, new_answer, sample, overwrite=True),
+        )
         seen.add(path.read_bytes())
         assert seen <= {old, new}
-        if os.WIFEXITED(status):
+        if ended:
             break
-    assert os.WIFEXITED(status), "the writer never came to its end"
+    assert ended, "the writer never came to its end"
     assert seen == {old, new}
-
-
-def _die_at_line(number: int) -> None:
-    left = number
-
-    def trace(frame, event, argument):
-        nonlocal left
-        if Path(frame.f_code.co_filename).name not in ("submission.py", "files.py"):
-            return None
-        left -= event == "line"
-        if left == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return trace
-
-    sys.settrace(trace)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs resource limits")

@@ -96,12 +96,7 @@ def read_table(path: str | Path, columns: Sequence[str]) -> TextTable:
             page, a Git LFS pointer, other columns, a NUL byte, a quote that is not closed.
     """
     path = Path(path)
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError:
-        raise CollectionError(path, ["the file is missing"]) from None
-    except OSError as error:
-        raise CollectionError(path, [f"cannot be read: {error.strerror}"]) from None
+    data = read_bytes(path)
     text = decode_table(path, data)
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     lines, rows, faults = [], [], []
@@ -205,6 +200,16 @@ def list_faults(faults: Iterable[str], *, shown: int = MAX_FAULTS_SHOWN) -> str:
     if len(faults) > shown:
         lines.append(f"  ... and {len(faults) - shown} more")
     return "\n".join(lines)
+
+
+def read_bytes(path: Path) -> bytes:
+    """The bytes of a table; raises CollectionError where it is missing or unreadable."""
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise CollectionError(path, ["the file is missing"]) from None
+    except OSError as error:
+        raise CollectionError(path, [f"cannot be read: {error.strerror}"]) from None
 
 
 def decode_table(path: Path, data: bytes) -> str:

@@ -6,8 +6,6 @@ the test pictures and the position of every motif.
 """
 
 import csv
-import shutil
-import uuid
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -26,6 +24,7 @@ from imetlib.collection.museum_specs import (
     picture_id,
     picture_spec,
 )
+from imetlib.files import making_folder
 
 __all__ = ["CLASS_NAMES", "PictureSpec", "draw_museum", "draw_picture", "motif_boxes",
            "picture_id", "picture_spec"]  # fmt: skip
@@ -80,9 +79,7 @@ def draw_museum(
         if any(is_test_picture(i, test_fraction) for i in range(size))
         else ("train",)
     )
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    partial = folder.parent / f".{folder.name}.{uuid.uuid4().hex[:8]}.partial"
-    try:
+    with making_folder(folder) as partial:
         for split in splits:
             (partial / split).mkdir(parents=True)
 
@@ -93,12 +90,6 @@ def draw_museum(
         with ThreadPoolExecutor(workers) as pool:
             drawn = list(_with_bar(pool.map(draw, range(size)), size, progress))
         _write_tables(partial, drawn, test_fraction, label_noise)
-        if folder.exists():
-            folder.rmdir()
-        partial.rename(folder)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
     return folder
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import csv
-import shutil
-import uuid
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
@@ -13,7 +11,7 @@ from imetlib.collection.own import OwnPlan
 from imetlib.collection.own_pictures import PictureIndex
 from imetlib.collection.own_table import OwnTable
 from imetlib.collection.tables import read_collection
-from imetlib.files import link_or_copy
+from imetlib.files import link_or_copy, making_folder
 
 SHOWN = 6
 # A look at so many rows tells what a column holds.
@@ -111,9 +109,7 @@ def write_collection(plan: OwnPlan, folder: str | Path, *, copy: bool = False) -
     """
     folder = Path(folder)
     check_target(folder, plan.pictures)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    partial = folder.parent / f".{folder.name}.{uuid.uuid4().hex[:8]}.partial"
-    try:
+    with making_folder(folder) as partial:
         for split, rows in (("train", plan.train), ("test", plan.test)):
             if rows:
                 (partial / split).mkdir(parents=True)
@@ -123,12 +119,6 @@ def write_collection(plan: OwnPlan, folder: str | Path, *, copy: bool = False) -
                 link_or_copy(plan.pictures / row.picture, target, copy=copy)
         _write_tables(plan, partial)
         read_collection(partial)
-        if folder.exists():
-            folder.rmdir()
-        partial.rename(folder)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
     return folder
 
 

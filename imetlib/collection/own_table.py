@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from imetlib.collection.csvfiles import CollectionError, decode_table
+from imetlib.collection.csvfiles import CollectionError, decode_table, read_bytes
 
 TAB_SUFFIXES = (".tsv", ".tab")
 EXCEL_SUFFIXES = (".xlsx", ".xlsm")
@@ -98,13 +98,7 @@ def read_own_table(path: str | Path) -> OwnTable:
 
 
 def _read_text(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError:
-        raise CollectionError(path, ["the file is missing"]) from None
-    except OSError as error:
-        raise CollectionError(path, [f"cannot be read: {error.strerror}"]) from None
-    text = decode_table(path, data)
+    text = decode_table(path, read_bytes(path))
     delimiter = "\t" if path.suffix.lower() in TAB_SUFFIXES else _find_delimiter(text)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     rows, line = [], 0

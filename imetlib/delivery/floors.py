@@ -9,7 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib import metadata
+
+from imetlib.delivery.machine import versions_of
 
 
 @dataclass(frozen=True)
@@ -54,13 +55,7 @@ FLOORS = {
 
 def installed_versions() -> dict[str, str]:
     """Versions of the packages of `FLOORS` that are installed."""
-    versions = {}
-    for package in FLOORS:
-        try:
-            versions[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
-    return versions
+    return versions_of(FLOORS)
 
 
 def below_floors(versions: Mapping[str, str] | None = None) -> list[str]:

@@ -8,7 +8,6 @@ is checked before it gets its name.
 from __future__ import annotations
 
 import json
-import secrets
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -34,6 +33,7 @@ from imetlib.delivery.parameters import (
     read_notebook,
     read_parameters,
 )
+from imetlib.files import making_folder
 
 # Kind of a bundle to the notebook that it is made of.
 KINDS = {"train": "08_submission", "inference": "09_inference", "both": "08_submission"}
@@ -134,8 +134,7 @@ def write_bundle(
         accelerator=accelerator,
         private=private,
     )
-    temporary = folder.with_name(f".tmp-{secrets.token_hex(4)}-{folder.name}")
-    try:
+    with making_folder(folder) as temporary:
         temporary.mkdir(parents=True)
         if wheel:
             packed = kaggle_package.build_wheel(files)
@@ -151,9 +150,6 @@ def write_bundle(
             raise BundleError(f"{source.name} as a bundle", faults)
         size = (temporary / metadata["code_file"]).stat().st_size
         shutil.rmtree(folder, ignore_errors=True)
-        temporary.rename(folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
     return Bundle(folder, kind, metadata, size, tuple(_notes(metadata, owner, folder)))
 
 

@@ -5,12 +5,10 @@ Nothing is downloaded here.
 
 import json
 import re
-import shutil
-import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
-from imetlib.files import link_or_copy
+from imetlib.files import link_or_copy, making_folder
 from imetlib.models.backbone_table import BACKBONES
 from imetlib.models.backbones import find_weights
 from imetlib.models.model_files import compare_digest, digest_kind
@@ -120,20 +118,12 @@ def write_weights_dataset(folder, owner, files, *, slug=_SLUG, copy=False):
             if file.usable
         ],
     }
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    partial = folder.parent / f".{folder.name}.{uuid.uuid4().hex[:8]}.partial"
-    try:
+    with making_folder(folder) as partial:
         partial.mkdir()
         for name, path in usable.items():
             link_or_copy(path, partial / name, copy=copy)
         text = json.dumps(metadata, indent=2) + "\n"
         (partial / "dataset-metadata.json").write_text(text, encoding="utf-8")
-        if folder.exists():
-            folder.rmdir()
-        partial.rename(folder)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
     return folder, list(usable)
 
 
