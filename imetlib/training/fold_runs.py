@@ -128,6 +128,7 @@ def holdout_name(data):
 
 
 def exclusive_groups(data, rows):
+    """Groups of classes that exclude each other in some rows; none where the profile says so."""
     if not data.profile.exclusive:
         return []
     return find_exclusive_groups(data.collection.train.take(rows), data.collection.class_names)
@@ -186,6 +187,14 @@ def _train_network(data, train_rows, val_rows, folder, wanted, exclusive, budget
 
 
 def train_closed_form(data, train_rows, folder, method, wanted, exclusive, seed):
+    """Fit and save a head in closed form; its `Scores` by split of `wanted`, facts of the record.
+
+    Args:
+        data, folder, method, seed: see `train_fold`.
+        train_rows: `(n,)` int rows of the training table.
+        wanted: dict of split to (table, ids), see `rest_of`.
+        exclusive: see `imetlib.training.predict.predict_scores`.
+    """
     start = time.perf_counter()
     head = fit_closed_form(method, data, train_rows, seed=seed)
     save_head(folder, head)
