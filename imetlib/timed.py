@@ -1,13 +1,12 @@
 """A run within the hours of a session: there is always a submission, and it only gets better."""
 
-from contextlib import nullcontext
-
 from imetlib.decisions.label_sets import decide
 from imetlib.delivery.first_submission import (
     read_standing,
     replace_if_better,
     write_first_submission,
 )
+from imetlib.delivery.kaggle_session import publish_submission
 from imetlib.training.metrics import crossfit_groups
 from imetlib.training.scoring import score_crossfitted
 
@@ -15,10 +14,12 @@ from imetlib.training.scoring import score_crossfitted
 class StandingSubmission:
     """`submission.csv` of a run: label frequencies first, then what its networks say.
 
+    On Kaggle every one is copied to the working folder at once.
+
     Args:
         folder: run folder, made where missing; `submission.csv` and `submission.json` go there.
         data: `PreparedCollection`; its pictures are not needed.
-        session: `imetlib.training.session.Session` that the writing is measured in, or None.
+        session: `imetlib.training.session.Session` that the writing is measured in.
 
     Attributes:
         standing: `imetlib.delivery.first_submission.Standing` of what is there.
@@ -28,7 +29,7 @@ class StandingSubmission:
         imetlib.delivery.submission.SubmissionError: a submission of another hand is there.
     """
 
-    def __init__(self, folder, data, session=None):
+    def __init__(self, folder, data, session):
         self.data, self.session = data, session
         folder.mkdir(parents=True, exist_ok=True)
         self.path = folder / "submission.csv"
@@ -37,10 +38,11 @@ class StandingSubmission:
         # The rows that the first network leaves out: the score that it must pass.
         train = data.collection.train
         rows = data.rows_of_folds(*numbers[1:]), data.rows_of_folds(numbers[0])
-        with self._measure():
+        with session.measure_writing():
             self.standing = write_first_submission(
                 self.path, *(train.take(part) for part in rows), self.sample
             )
+            publish_submission(self.path)
 
     def improve(self, out_of_fold, test, num_networks):
         """Take the answer of the networks so far, if it is better; `on_network` of a run.
@@ -79,7 +81,7 @@ class StandingSubmission:
             bool, whether the submission was replaced.
         """
         collection = self.data.collection
-        with self._measure():
+        with self.session.measure_writing():
             replaced = replace_if_better(
                 self.path,
                 ids,
@@ -91,8 +93,6 @@ class StandingSubmission:
                 partial=len(ids) < len(collection.test_ids),
                 num_networks=num_networks,
             )
+            publish_submission(self.path)
         self.standing = read_standing(self.path)
         return replaced
-
-    def _measure(self):
-        return nullcontext() if self.session is None else self.session.measure_writing()

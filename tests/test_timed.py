@@ -7,12 +7,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from imetlib import paths
 from imetlib.collection.prepared import prepare_pictures, prepare_tables, with_settings
 from imetlib.delivery.first_submission import read_standing
 from imetlib.delivery.submission import check_submission
 from imetlib.profiles import get_profile
 from imetlib.scores import load_scores
 from imetlib.timed import StandingSubmission
+from imetlib.training import members
 from imetlib.training.clock import TimeBudget, TimeUpError
 from imetlib.training.members import SUBMITTED, parse_members
 from imetlib.training.repeat import repeat_run
@@ -179,8 +181,40 @@ def test_what_cannot_be_timed_is_refused_early(museum_data, tmp_path):
     data = with_settings(museum_data, small_epochs=1)
     with pytest.raises(ValueError, match="small_epochs=1: a time budget"):
         train_all_folds(data, tmp_path, session=session)
+    full = get_profile("full")
     with pytest.raises(ValueError, match=r"a single network is trained.*or hours=0"):
-        parse_members("", get_profile("full"), SUBMITTED, timed=True)
+        parse_members("vgg16:network xception:network", full, SUBMITTED, timed=True)
+    with pytest.raises(ValueError, match=r"a single network is trained.*or hours=0"):
+        parse_members(SUBMITTED["full"], full, SUBMITTED, timed=True)
+
+
+@pytest.mark.parametrize("name", ["fast", "report", "full"])
+def test_a_session_has_a_network_of_its_own_where_none_is_named(name, monkeypatch):
+    monkeypatch.setattr(members, "find_weights", lambda *arguments: None)
+    (member,) = parse_members("", get_profile(name, weights="imagenet"), SUBMITTED, timed=True)
+    assert member.method == "network"
+
+
+def test_on_kaggle_every_answer_is_where_it_is_looked_for(museum_data, tmp_path, monkeypatch):
+    """A session that is stopped in the middle has handed over what it had."""
+    working = tmp_path / "working"
+    working.mkdir()
+    monkeypatch.setattr(paths, "KAGGLE_WORKING", working)
+    standing = StandingSubmission(tmp_path / "home", museum_data, Session(1.0))
+    assert not list(working.iterdir()), "at home nothing is copied"
+    monkeypatch.setenv("KAGGLE_KERNEL_RUN_TYPE", "Batch")
+    standing = StandingSubmission(tmp_path / "run", museum_data, Session(1.0))
+    first = (working / "submission.csv").read_bytes()
+    assert first == standing.path.read_bytes()
+    ids = museum_data.collection.test_ids
+    y_pred = np.zeros((len(ids), len(museum_data.collection.class_names)), bool)
+    y_pred[:, 0] = True
+    for score, taken in ((0.0, False), (1.0, True)):
+        assert standing.take(ids, y_pred, score, 1, source="a test") == taken
+        assert ((working / "submission.csv").read_bytes() != first) == taken
+    assert (working / "submission.csv").read_bytes() == standing.path.read_bytes()
+    sample = museum_data.collection.root / "sample_submission.csv"
+    assert not check_submission(working / "submission.csv", sample, y_pred.shape[1]).faults
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,20 @@ from imetlib import paths
 from imetlib.files import replacing
 
 
+def publish_submission(path: str | Path) -> Path | None:
+    """On Kaggle, copy a submission to where it is looked for; elsewhere do nothing.
+
+    A notebook that is stopped never comes to `hand_over`, and has an answer all the same.
+
+    Args:
+        path: of a `submission.csv` that is whole.
+
+    Returns:
+        `pathlib.Path` of the copy, or None where this is no session on Kaggle.
+    """
+    return _copy(Path(path), _working()) if paths.on_kaggle() else None
+
+
 def hand_over(out: str | Path = "", *, submit: bool = True) -> list[str]:
     """Put the submission where Kaggle looks for it, and drop what can be made again.
 
@@ -27,7 +41,7 @@ def hand_over(out: str | Path = "", *, submit: bool = True) -> list[str]:
         FileNotFoundError: `submit`, and no submission below `out`.
     """
     runs = paths.runs_folder(out)
-    working = paths.KAGGLE_WORKING if paths.KAGGLE_WORKING.is_dir() else Path.cwd()
+    working = _working()
     done = []
     if submit:
         written = [path for path in runs.rglob("submission.csv") if path.parent != working]
@@ -36,10 +50,20 @@ def hand_over(out: str | Path = "", *, submit: bool = True) -> list[str]:
                 f"No submission.csv below {runs}: the cells above have to write one first."
             )
         newest = max(written, key=lambda path: path.stat().st_mtime)
-        with replacing(working / "submission.csv") as temporary:
-            shutil.copyfile(newest, temporary)
+        _copy(newest, working)
         done.append(f"submission.csv, a copy of {newest.relative_to(runs).as_posix()}")
     for cache in sorted(runs.glob("*/pictures-*px")):
         shutil.rmtree(cache)
         done.append(f"removed {cache.relative_to(runs).as_posix()}, shrunk pictures")
     return done
+
+
+def _working() -> Path:
+    return paths.KAGGLE_WORKING if paths.KAGGLE_WORKING.is_dir() else Path.cwd()
+
+
+def _copy(submission: Path, folder: Path) -> Path:
+    """A whole file or the one from before, whenever the session ends."""
+    with replacing(folder / "submission.csv") as temporary:
+        shutil.copyfile(submission, temporary)
+    return folder / "submission.csv"

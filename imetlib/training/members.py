@@ -31,6 +31,13 @@ SUBMITTED = {
     "report": "mobilenet_v2:network",
     "full": "mobilenet_v2:kernel mobilenet_v2:kernel@0.67 xception:kernel",
 }
+# Within a number of hours it is one network. At equal epochs on the watercolours Xception's is .010
+# F2 above MobileNetV2's (.002 to .017, `results/pomological/comparison`).
+TIMED = {
+    "fast": "small_convnet:network",
+    "report": "mobilenet_v2:network",
+    "full": "xception:network",
+}
 
 
 @dataclass(frozen=True)
@@ -68,7 +75,7 @@ def parse_members(text, profile, defaults, *, timed=False):
         text: "backbone:method", "backbone:method@HEIGHTxWIDTH" or "backbone:method@0.67" (a
             fraction of the profile's size), separated by blanks; "" takes the default.
         profile: `Profile`.
-        defaults: `COMPARED` or `SUBMITTED`.
+        defaults: `COMPARED` or `SUBMITTED`; a timed run has its own.
         timed: whether they are trained within the hours of a session, which a single network is.
 
     Returns:
@@ -85,7 +92,7 @@ def parse_members(text, profile, defaults, *, timed=False):
         >>> parse_members("small_convnet:network@64x48", get_profile("fast"), COMPARED)[0].name
         'small_convnet-network-64x48'
     """
-    words = (text or defaults[profile.name]).split()
+    words = (text or (TIMED if timed else defaults)[profile.name]).split()
     if timed and (len(words) != 1 or ":network" not in words[0]):
         raise ValueError(
             "Within a number of hours a single network is trained, on all folds. Received: "
