@@ -4,14 +4,16 @@
 #   make demo PYTHON=python3.12  the Python to build the environment from (3.11, 3.12 or 3.13)
 #   make test VENV=/tmp/venv     another environment folder
 #   make test-backends BACKENDS=jax
+#   make test-kaggle KAGGLE_PYTHON=python3.12   what makes the environment with Kaggle's versions
 #   make kaggle NOTEBOOK=09_inference OWNER=you OPTIONS="--kernel you/my-training"
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-backends test-faults check lab notebooks bench bench-decisions bench-attention bench-ten-crop bench-checkpoints kaggle clean FORCE
+.PHONY: help demo test test-backends test-faults test-kaggle kaggle-environments check lab notebooks bench bench-decisions bench-attention bench-ten-crop bench-checkpoints kaggle clean FORCE
 
 VENV ?= .venv
 PYTHON ?= python3.13 python3.12 python3.11 python3
 TF ?= $(if $(filter Linux-x86_64,$(shell uname -s)-$(shell uname -m)),tf-cpu,tf)
+KAGGLE_PYTHON ?= python3.12 $(wildcard $(HOME)/.pyenv/versions/3.12.*/bin/python3.12) python3.11 python3
 BACKENDS ?= tensorflow jax torch
 NOTEBOOK ?= 08_submission
 OWNER ?=
@@ -21,6 +23,10 @@ FREE_GB ?= $(if $(filter tf-gpu,$(TF)),10,4)
 PY := "$(VENV)/bin/python"
 NBVAL := $(PY) -m pytest --nbval --nbval-current-env --nbval-cell-timeout 300 \
 	--nbval-sanitize-with notebooks/nbval.cfg -p no:cacheprovider
+
+# Two more, for tests: the versions of Kaggle's image, and its client.
+KAGGLE := $(VENV)-kaggle
+CLIENT := $(VENV)-kaggle-client
 
 # What the environment was made for: a moved checkout or another TF needs a new one.
 MADE_FOR := $(TF) $(CURDIR)
@@ -70,6 +76,10 @@ test-faults: $(INSTALLED)  ## SIGKILL in training and at every system call of a 
 	printf '\n== every notebook twice (ran beside the others)\n'; cat "$$log"; rm -f "$$log"; \
 	exit $$failed
 
+test-kaggle: $(INSTALLED) kaggle-environments  ## bundles in Kaggle's versions without network, and its client
+	@IMETLIB_KAGGLE_PYTHON="$(abspath $(KAGGLE))/bin/python" \
+	IMETLIB_KAGGLE_CLIENT="$(abspath $(CLIENT))/bin/python" $(PY) -m pytest -q -rs tests/kaggle
+
 check: test  ## what a merge needs: test, then mypy
 	@$(PY) -c 'import mypy' 2>/dev/null || $(PY) -m pip install --quiet -c constraints.txt mypy
 	$(PY) -m mypy
@@ -102,6 +112,7 @@ kaggle: $(INSTALLED)  ## a notebook as a folder to upload to Kaggle, checked; ne
 
 clean:  ## remove the environment made here, demo/ and caches; data/ and runs/ stay
 	@if [ -e "$(OURS)" ]; then echo 'rm -rf "$(VENV)"'; rm -rf "$(VENV)"; fi
+	rm -rf "$(KAGGLE)" "$(CLIENT)"
 	rm -rf demo build dist imetlib.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
 	find imetlib tests notebooks benchmarks \( -name __pycache__ -o -name .ipynb_checkpoints \) \
 		-prune -exec rm -rf {} +
@@ -145,6 +156,21 @@ $(INSTALLED): pyproject.toml constraints.txt
 	ls "$(VENV)"/lib/python3*/site-packages/tensorflow/__pycache__/__init__.*.pyc >/dev/null 2>&1 \
 		|| $(PY) -m compileall -q "$(VENV)/lib" >/dev/null || true; \
 	printf '%s\n' "$(MADE_FOR)" > "$(INSTALLED)"
+
+kaggle-environments: $(KAGGLE)/installed $(CLIENT)/installed
+
+$(KAGGLE)/installed: PYTHON := $(KAGGLE_PYTHON)
+$(KAGGLE)/installed: tests/kaggle/pins.txt
+	@echo "Making $(KAGGLE) with the versions of Kaggle's image (1.9 GB): one to two minutes."
+	@set -e; $(find_python); rm -rf "$(KAGGLE)"; "$$python" -m venv "$(KAGGLE)"; \
+	"$(KAGGLE)/bin/python" -m pip install --compile --quiet --disable-pip-version-check -r $<; \
+	touch $@
+
+# six: the client needs it and does not say so.
+$(CLIENT)/installed: | $(INSTALLED)
+	@set -e; rm -rf "$(CLIENT)"; $(PY) -m venv "$(CLIENT)"; \
+	"$(CLIENT)/bin/python" -m pip install --quiet --disable-pip-version-check 'kaggle>=2.2' six; \
+	touch $@
 
 # A candidate can exist and still not run (pyenv's shims), or lack ensurepip (Debian's python3).
 define find_python

@@ -9,6 +9,7 @@ from imetlib.delivery.kaggle_metadata import DEFAULT_ACCELERATOR, GPUS, TPUS
 
 def bundle(arguments):
     """Write the folder of a notebook for Kaggle."""
+    from imetlib.delivery.kaggle_account import list_missing
     from imetlib.delivery.kaggle_bundle import HOURS, write_bundle
     from imetlib.delivery.kaggle_metadata import slugify
     from imetlib.paths import runs_folder
@@ -33,13 +34,14 @@ def bundle(arguments):
         name = "-".join(filter(None, (arguments.notebook or "notebook", arguments.kind)))
         folder = runs_folder() / "kaggle" / slugify(arguments.title or name)
     made = write_bundle(folder, arguments.notebook, arguments.kind, **options)
+    notes = [*list_missing(), *made.notes]
     if arguments.json:
         facts = {"folder": str(made.folder), "kind": made.kind, "bytes": made.num_bytes}
-        facts |= {"notes": made.notes, "metadata": made.metadata}
+        facts |= {"notes": notes, "metadata": made.metadata}
         print(json.dumps(facts, indent=2))
         return OK
     print(f"{made.folder}: {made.metadata['code_file']}, {made.num_bytes / 1e3:.0f} kB, no faults")
-    for note in made.notes:
+    for note in notes:
         print(f"before you push, {note}")
     print(f'push it: kaggle kernels push -p "{made.folder}"')
     return OK
@@ -47,15 +49,20 @@ def bundle(arguments):
 
 def check(arguments):
     """Check a folder that is to be uploaded."""
+    from imetlib.delivery.kaggle_account import list_missing
     from imetlib.delivery.kaggle_check import check_bundle
 
     faults = check_bundle(arguments.folder)
+    missing = [] if faults else list_missing()
     if arguments.json:
-        print(json.dumps({"folder": str(arguments.folder), "faults": faults}, indent=2))
+        facts = {"folder": str(arguments.folder), "faults": faults, "before_you_push": missing}
+        print(json.dumps(facts, indent=2))
         return FAULTS_FOUND if faults else OK
     for fault in faults:
         print(fault)
     print(f"{arguments.folder}: faults: {len(faults)}")
+    for note in missing:
+        print(f"before you push, {note}")
     return FAULTS_FOUND if faults else OK
 
 

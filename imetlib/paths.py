@@ -12,6 +12,8 @@ KAGGLE_WORKING = Path(os.environ.get("IMETLIB_KAGGLE_WORKING") or "/kaggle/worki
 COLLECTION_DEPTH = 5
 # models/<owner>/<model>/<framework>/<variation>/<version>/, and one more.
 WEIGHTS_DEPTH = 7
+# The disk below it holds more, and says so; what is above the quota ends the session.
+WORKING_BYTES = 20 * 10**9
 
 
 def on_kaggle():
@@ -61,6 +63,9 @@ def need_space(folder, num_bytes, what):
     while not place.exists():
         place = place.parent
     free = shutil.disk_usage(place).free
+    if on_kaggle() and place.is_relative_to(KAGGLE_WORKING):
+        used = sum(path.lstat().st_size for path in KAGGLE_WORKING.rglob("*") if path.is_file())
+        free = min(free, max(0, WORKING_BYTES - used))
     if free < num_bytes:
         hint = " Kaggle gives 20 GB in all." if on_kaggle() else ""
         raise OSError(

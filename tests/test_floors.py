@@ -35,7 +35,7 @@ def test_installed_version_is_no_lower_than_its_floor(package):
 
 
 def test_kaggle_image_is_below_and_every_line_names_a_hole():
-    below = below_floors(pins("tests/kaggle_pins.txt"))
+    below = below_floors(pins("tests/kaggle/pins.txt"))
     assert [line.split()[0] for line in below] == ["keras", "pillow", "jupyter-server", "nbconvert"]
     assert below[0].startswith("keras 3.13.2 is below floor 3.15.1: ")
     assert all("CVE-" in line for line in below)

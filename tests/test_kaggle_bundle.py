@@ -21,7 +21,6 @@ from imetlib.delivery import kaggle_package
 from imetlib.delivery.kaggle_bundle import KINDS, write_bundle
 from imetlib.delivery.kaggle_check import MAX_BYTES, BundleError, check_bundle
 from imetlib.delivery.kaggle_notebook import set_parameters
-from imetlib.delivery.kaggle_session import hand_over
 from imetlib.delivery.parameters import read_parameters
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -421,43 +420,3 @@ def test_the_kinds_of_the_command_are_those_of_the_bundle():
 
     for kind in KINDS:
         assert build_parser().parse_args(["kaggle", "bundle", "--kind", kind]).kind == kind
-
-
-# Handing over -----------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def session(tmp_path, monkeypatch):
-    """Working folder of a session, with what a run has left in it."""
-    from imetlib import paths
-
-    working = tmp_path / "working"
-    monkeypatch.setattr(paths, "KAGGLE_WORKING", working)
-    monkeypatch.setenv("KAGGLE_KERNEL_RUN_TYPE", "Batch")
-    run = working / "runs" / "imet" / "submission"
-    run.mkdir(parents=True)
-    (run / "record.json").write_text("{}")
-    for name in ("pictures-train-288px", "pictures-test-288px"):
-        (working / "runs" / "imet" / name).mkdir()
-        (working / "runs" / "imet" / name / "pictures.bin").write_bytes(b"x" * 100)
-    return working
-
-
-def test_the_newest_answer_is_handed_over_and_caches_go(session):
-    older, newer = session / "runs" / "imet" / "old", session / "runs" / "imet" / "submission"
-    older.mkdir()
-    for age, folder in ((100, older), (0, newer)):
-        (folder / "submission.csv").write_text(f"id,attribute_ids\na,{age}\n")
-        os.utime(folder / "submission.csv", (1e9 - age, 1e9 - age))
-    done = hand_over()
-    assert (session / "submission.csv").read_text() == "id,attribute_ids\na,0\n"
-    assert done[0] == "submission.csv, a copy of imet/submission/submission.csv"
-    assert not list(session.rglob("pictures-*")) and (newer / "record.json").is_file()
-
-
-def test_a_run_without_an_answer_is_kept_for_a_later_notebook(session):
-    with pytest.raises(FileNotFoundError, match=r"No submission\.csv below"):
-        hand_over()
-    assert len(hand_over(submit=False)) == 2
-    assert not (session / "submission.csv").exists()
-    assert (session / "runs/imet/submission/record.json").is_file()

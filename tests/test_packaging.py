@@ -115,11 +115,11 @@ def test_the_search_is_an_extra_that_is_tested():
 @pytest.mark.parametrize("requirement", base_dependencies(), ids=lambda r: r.name)
 def test_kaggle_version_is_accepted(requirement):
     pins = {
-        canonicalize_name(pin.name): pin for pin in requirements(ROOT / "tests/kaggle_pins.txt")
+        canonicalize_name(pin.name): pin for pin in requirements(ROOT / "tests/kaggle/pins.txt")
     }
     name = canonicalize_name(requirement.name)
     assert name in pins, (
-        f"{name} is no package of Kaggle's image, or tests/kaggle_pins.txt lacks it"
+        f"{name} is no package of Kaggle's image, or tests/kaggle/pins.txt lacks it"
     )
     (version,) = [pin.version for pin in pins[name].specifier]
     assert version in requirement.specifier
@@ -127,7 +127,7 @@ def test_kaggle_version_is_accepted(requirement):
 
 @pytest.mark.parametrize(("name", "extra"), [("tensorflow", "tf"), ("jax", "backends")])
 def test_kaggle_backend_is_accepted(name, extra):
-    pins = {pin.name: pin for pin in requirements(ROOT / "tests/kaggle_pins.txt")}
+    pins = {pin.name: pin for pin in requirements(ROOT / "tests/kaggle/pins.txt")}
     (version,) = [pin.version for pin in pins[name].specifier]
     (requirement,) = [
         requirement for requirement in map(Requirement, EXTRAS[extra]) if requirement.name == name

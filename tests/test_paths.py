@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -213,3 +214,20 @@ def test_the_roots_can_be_moved_for_a_whole_process(tmp_path):
             [sys.executable, "-c", script], env=clean | variables, capture_output=True, text=True
         )
         assert result.stdout.strip() == wanted, result.stderr
+
+
+FREE = SimpleNamespace(free=100 * 10**9)
+
+
+def test_the_working_folder_has_a_quota_whatever_its_disk_says(kaggle, tmp_path, monkeypatch):
+    monkeypatch.setattr(paths, "KAGGLE_WORKING", tmp_path / "working")
+    (tmp_path / "working").mkdir()
+    with (tmp_path / "working" / "run.h5").open("wb") as file:
+        file.truncate(15 * 10**9)  # a hole, which takes no room
+    monkeypatch.setattr(paths.shutil, "disk_usage", lambda folder: FREE)
+    paths.need_space(tmp_path / "working" / "cache", 4.9e9, "The cache")
+    paths.need_space(tmp_path / "elsewhere", 50e9, "The cache")
+    with pytest.raises(OSError, match=r"would take about 5\.1 GB, and 5\.0 GB are free.*20 GB"):
+        paths.need_space(tmp_path / "working" / "cache", 5.1e9, "The cache")
+    monkeypatch.delenv("KAGGLE_KERNEL_RUN_TYPE")
+    paths.need_space(tmp_path / "working" / "cache", 50e9, "The cache")

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -158,8 +159,8 @@ def test_a_missing_run_is_named(tmp_path):
 
 
 @pytest.mark.skipif(not RESULTS.is_dir(), reason="no committed results")
-def test_readme_table_is_made_of_the_committed_records():
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+def test_tables_are_made_of_the_committed_records():
+    readme = (ROOT / "results" / "README.md").read_text(encoding="utf-8")
     compared = [read_record(path) for path in RESULTS.glob("comparison/*/record.json")]
     answered = [read_record(path) for path in RESULTS.glob("submission/*/record.json")]
     assert compared and answered
@@ -167,6 +168,12 @@ def test_readme_table_is_made_of_the_committed_records():
         assert line in readme
     compare_records(compared, allow=("image_shape",))
     assert all(item["score"] > item["constant_score"] for item in [*compared, *answered])
+    # What the first page says is among them.
+    summary = (ROOT / "README.md").read_text(encoding="utf-8").split("\n## Results\n")[1]
+    said = re.findall(r"\| (\*\*0\.\d+\*\* \([\d. to]+\)) \| (0\.\d+) \|", summary)
+    assert len(said) == 4
+    for score, floor in said:
+        assert f"| {score} |" in readme and f"| {floor} |" in readme
 
 
 def test_a_table_that_is_not_committed_is_named():

@@ -193,12 +193,13 @@ def map_in_threads(
     """
     if workers < 1:
         raise ValueError(f"`workers` must be at least 1. Received: workers={workers}")
+    if progress:
+        # Before the threads: it silences a warning as it is imported, and they undo that.
+        from tqdm.auto import tqdm
     pool = ThreadPoolExecutor(workers)
     try:
         results: Iterable = pool.map(function, items)
         if progress:
-            from tqdm.auto import tqdm
-
             results = tqdm(results, total=len(items), desc=label, unit="picture", mininterval=0.5)
         yield from results
     finally:

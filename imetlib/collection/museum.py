@@ -6,12 +6,12 @@ the test pictures and the position of every motif.
 """
 
 import csv
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import cv2
 import numpy as np
 
+from imetlib.collection.images import map_in_threads
 from imetlib.collection.museum_catalogue import ATTRIBUTE_IDS, CLASS_NAMES
 from imetlib.collection.museum_drawing import draw_picture, motif_boxes
 from imetlib.collection.museum_specs import (
@@ -87,8 +87,12 @@ def draw_museum(
             split = "test" if is_test_picture(index, test_fraction) else "train"
             return _write_picture(partial / split, seed, index, image_size)
 
-        with ThreadPoolExecutor(workers) as pool:
-            drawn = list(_with_bar(pool.map(draw, range(size)), size, progress))
+        indices = range(size)
+        drawn = list(
+            map_in_threads(
+                draw, indices, workers=workers, progress=progress, label="drawing the museum"
+            )
+        )
         _write_tables(partial, drawn, test_fraction, label_noise)
     return folder
 
@@ -131,14 +135,6 @@ def _check_arguments(folder, size, image_size, seed, test_fraction, label_noise,
             f"{folder} exists and is not an empty folder; nothing was written. "
             "Give a new folder, or delete this one."
         )
-
-
-def _with_bar(results, total, progress):
-    if not progress:
-        return results
-    from tqdm.auto import tqdm
-
-    return tqdm(results, total=total, desc="drawing the museum", unit="picture")
 
 
 def _write_picture(folder, seed, index, image_size):

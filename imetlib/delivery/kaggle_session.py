@@ -1,4 +1,4 @@
-"""The end of a notebook on Kaggle: what of its files becomes its output, and what does not."""
+"""Both ends of a session on Kaggle: a run of an earlier one goes on, and the answer is found."""
 
 from __future__ import annotations
 
@@ -6,7 +6,52 @@ import shutil
 from pathlib import Path
 
 from imetlib import paths
-from imetlib.files import replacing
+from imetlib.files import making_folder, replacing
+
+# runs/<collection>/<run>/ in the output of a notebook, notebooks/<owner>/<slug>/, and one more.
+_DEPTH = 7
+
+
+def fetch_run(folder: str | Path) -> str:
+    """On Kaggle, bring a run of an earlier session to where it goes on; elsewhere do nothing.
+
+    The output of that session is attached to this one, where nothing can be written.
+
+    Args:
+        folder: run folder, `<runs>/<collection>/<run>`. One that exists stays as it is.
+
+    Returns:
+        str, what was done, or "" where nothing was.
+
+    Raises:
+        FileNotFoundError: several runs of this name are attached.
+        OSError: the disk does not hold a copy.
+    """
+    folder = Path(folder)
+    if not paths.on_kaggle() or folder.exists():
+        return ""
+    found = [
+        place
+        for place, _ in paths.walk_folders(paths.KAGGLE_INPUT, _DEPTH)
+        if (place.parent.name, place.name) == (folder.parent.name, folder.name)
+        and any(place.glob("fold*/"))
+    ]
+    if len(found) > 1:
+        raise FileNotFoundError(
+            f"Several runs could go on here: {', '.join(map(str, found))}. Attach the last one "
+            "alone, or give this one another name as `run`."
+        )
+    if not found:
+        return ""
+    (source,) = found
+    files = [path for path in source.rglob("*") if path.is_file()]
+    paths.need_space(folder, sum(path.stat().st_size for path in files), f"A copy of {source}")
+    with making_folder(folder) as temporary:
+        for path in files:
+            target = temporary / path.relative_to(source)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, target)  # without the modes of a disk that is not written
+    return f"goes on with a run of an earlier session, {source}"
 
 
 def publish_submission(path: str | Path) -> Path | None:
