@@ -167,7 +167,7 @@ class LabPage:
     Args:
         driver: Selenium's driver.
         folder: where screenshots go.
-        log: JupyterLab's log; a failure copies it there.
+        log: JupyterLab's log.
     """
 
     def __init__(self, driver, folder, log):
@@ -265,14 +265,13 @@ class LabPage:
 
     @contextlib.contextmanager
     def evidence(self, name):
-        """Keep a screenshot and JupyterLab's log where something fails, and name them."""
+        """Keep a screenshot where something fails; the message names it and JupyterLab's log."""
         from selenium.common.exceptions import WebDriverException
 
         try:
             yield
         except BaseException as error:
-            log = shutil.copy(self.log, self.folder / "jupyterlab.log")
-            error.add_note(f"JupyterLab's log: {log}")
+            error.add_note(f"JupyterLab's log: {self.log}")
             with contextlib.suppress(WebDriverException):
                 error.add_note(f"what was shown: {self.screenshot(name)}")
             raise
