@@ -5,6 +5,7 @@
 #   make test VENV=/tmp/venv     another environment folder
 #   make test-backends BACKENDS=jax
 #   make test-kaggle KAGGLE_PYTHON=python3.12   what makes the environment with Kaggle's versions
+#   make lab OPTIONS="--no-browser --port 8889"
 #   make kaggle NOTEBOOK=09_inference OWNER=you OPTIONS="--kernel you/my-training"
 
 .DEFAULT_GOAL := help
@@ -87,7 +88,7 @@ check: test  ## what a merge needs: test, then mypy
 # .jupyter makes JupyterLab show Markdown as a page, not as the text it is written in.
 lab: $(INSTALLED)  ## open JupyterLab on the list of notebooks
 	@JUPYTER_CONFIG_PATH="$(CURDIR)/.jupyter$${JUPYTER_CONFIG_PATH:+:$$JUPYTER_CONFIG_PATH}" \
-		$(PY) -m jupyterlab --LabApp.default_url=/lab/tree/notebooks/README.md
+		$(PY) -m jupyterlab --LabApp.default_url=/lab/tree/notebooks/README.md $(OPTIONS)
 
 notebooks: $(INSTALLED)  ## run every notebook again in the fast profile and store its outputs
 	@$(PY) -m imetlib.delivery.refresh notebooks/0*.ipynb
@@ -113,7 +114,7 @@ kaggle: $(INSTALLED)  ## a notebook as a folder to upload to Kaggle, checked; ne
 clean:  ## remove the environment made here, demo/ and caches; data/ and runs/ stay
 	@if [ -e "$(OURS)" ]; then echo 'rm -rf "$(VENV)"'; rm -rf "$(VENV)"; fi
 	rm -rf "$(KAGGLE)" "$(CLIENT)"
-	rm -rf demo build dist imetlib.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	rm -rf artefacts demo build dist imetlib.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
 	find imetlib tests notebooks benchmarks \( -name __pycache__ -o -name .ipynb_checkpoints \) \
 		-prune -exec rm -rf {} +
 

@@ -230,6 +230,12 @@ def test_a_bundle_needs_a_notebook_alone():
 
 
 @needs_make
+def test_lab_takes_options_of_its_own():
+    plan = make("-n", "lab", "OPTIONS=--no-browser --port 8889", "VENV=not/there").stdout
+    assert re.search(r"-m jupyterlab .* --no-browser --port 8889$", plan, re.MULTILINE)
+
+
+@needs_make
 def test_the_other_backends_are_installed_where_they_are_tested_only():
     assert "backends" not in make("-n", "test", "VENV=not/there").stdout
     plan = make("-n", "test-backends", "VENV=not/there").stdout
@@ -306,3 +312,24 @@ def test_gate_is_executable_and_calls_make_test():
     gate = ROOT / ".ci" / "run"
     assert gate.stat().st_mode & 0o111
     assert "make test" in gate.read_text(encoding="utf-8")
+
+
+@pytest.mark.skipif(shutil.which("timeout") is None, reason="timeout is not installed")
+def test_gate_goes_on_without_a_browser(tmp_path):
+    """Where apt-get fails, a line says what that costs, and the tests still run."""
+    for name, text in {"apt-get": "exit 1", "id": "echo 0", "make": "echo made $*"}.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
+        (tmp_path / name).chmod(0o755)
+    for name in ("bash", "sh", "env", "dirname", "mktemp", "rm", "tail", "timeout"):
+        (tmp_path / name).symlink_to(shutil.which(name))
+    gate = subprocess.run(
+        ["bash", ROOT / ".ci" / "run"],
+        env={"PATH": str(tmp_path), "TMPDIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert gate.returncode == 0, gate.stderr
+    told, made = gate.stdout.splitlines()
+    assert told == "No Chromium to be had here: the browser tests will be skipped."
+    assert made.startswith("made test VENV=")

@@ -124,7 +124,7 @@ def test_what_is_no_secret(text):
 
 def committed():
     """Everything that the project publishes as text."""
-    skipped = {".venv", "runs", "demo", "build", "dist"}
+    skipped = {".venv", "runs", "demo", "artefacts", "build", "dist"}
     suffixes = {".py", ".ipynb", ".json", ".csv", ".md", ".toml", ".txt", ".yml", ".cfg", ""}
     paths = []
     for path in sorted(ROOT.rglob("*")):

@@ -95,7 +95,7 @@ def test_module_has_one_subject(path):
 
 def text_files():
     """Files that a reader may open: everything but data, runs, environments and this test."""
-    skipped = {".venv", ".git", "runs", "demo", "build", "dist"}
+    skipped = {".venv", ".git", "runs", "demo", "artefacts", "build", "dist"}
     kinds = {".py", ".ipynb", ".md", ".toml", ".txt", ".yml", ".cfg", ""}
     files = []
     for path in sorted(ROOT.rglob("*")):
