@@ -25,6 +25,11 @@ PY := "$(VENV)/bin/python"
 NBVAL := $(PY) -m pytest --nbval --nbval-current-env --nbval-cell-timeout 300 \
 	--nbval-sanitize-with notebooks/nbval.cfg -p no:cacheprovider
 
+# Tests that start programs of other people and last minutes.
+WHOLE := tests/kaggle tests/browser
+# A process group of its own, so that all of it can be ended.
+GROUP := $(PY) -c "import os, sys; os.setsid(); os.execvp(sys.argv[1], sys.argv[1:])"
+
 # Two more, for tests: the versions of Kaggle's image, and its client.
 KAGGLE := $(VENV)-kaggle
 CLIENT := $(VENV)-kaggle-client
@@ -46,13 +51,23 @@ test: $(INSTALLED)  ## ruff, pytest (unit, contract, doctest), every notebook un
 	step "ruff check" $(PY) -m ruff check .; \
 	step "ruff format" $(PY) -m ruff format --check .; \
 	log=$$(mktemp); \
-	$(NBVAL) -q notebooks/0*.ipynb > "$$log" 2>&1 & notebooks=$$!; \
-	trap 'kill $$notebooks; exit 130' INT TERM; \
-	step "pytest: unit, contract, doctest (notebooks run beside it)" $(PY) -m pytest -q; \
-	step "nbval: notebooks" wait $$notebooks; \
+	$(GROUP) sh -c "$$SECOND_LANE" > "$$log" 2>&1 & lane=$$!; \
+	trap 'kill -- -$$lane; exit 130' INT TERM; \
+	step "pytest: unit, contract, doctest (the others run beside it)" \
+		$(PY) -m pytest -q $(addprefix --ignore ,$(WHOLE)); \
+	step "nbval: notebooks; pytest: bundles as on Kaggle, a browser" wait $$lane; \
 	cat "$$log"; rm -f "$$log"; \
 	if [ -n "$$failed" ]; then printf '\nFailed: %s\n' "$${failed#, }"; exit 1; fi; \
 	printf '\nAll passed.\n'
+
+# Two processes share the work of `test`, about half of it each.
+define SECOND_LANE
+status=0
+$(NBVAL) -q notebooks/0*.ipynb || status=1
+$(PY) -m pytest -q -rs -s $(WHOLE) || status=1
+exit $$status
+endef
+export SECOND_LANE
 
 test-backends: $(INSTALLED)  ## tests of models/ and training/ on tensorflow, jax and torch
 	@if ! $(PY) -c 'import jax, torch' 2>/dev/null; then \

@@ -24,6 +24,7 @@ TARGETS = (
     "test",
     "test-backends",
     "test-faults",
+    "test-kaggle",
     "check",
     "lab",
     "notebooks",
@@ -330,6 +331,7 @@ def test_gate_goes_on_without_a_browser(tmp_path):
         timeout=60,
     )
     assert gate.returncode == 0, gate.stderr
-    told, made = gate.stdout.splitlines()
+    environments, told, made = gate.stdout.splitlines()
+    assert environments.startswith("made kaggle-environments VENV=")
     assert told == "No Chromium to be had here: the browser tests will be skipped."
     assert made.startswith("made test VENV=")
