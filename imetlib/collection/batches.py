@@ -31,10 +31,12 @@ class Batches(keras.utils.PyDataset):
         seed: int >= 0.
         first_epoch: int >= 0. Where order and augmentation go on, in a later stage of one run.
         workers: threads that share the pictures of a batch; 0 or 1: the caller's thread reads.
+        multiple: int >= 1. With labels, batches are filled up to a multiple of it (`fill_up`):
+            for as many devices.
 
     Returns of `batches[i]`:
         `images` `(batch, *image_shape)` uint8, and `labels` `(batch, num_classes)` float32
-        where labels were given.
+        where labels were given; also `weights` `(batch,)` float32 where `multiple` is not 1.
     """
 
     def __init__(
@@ -51,6 +53,7 @@ class Batches(keras.utils.PyDataset):
         seed=0,
         first_epoch=0,
         workers=2,
+        multiple=1,
     ):
         # Not Keras's own workers: on jax and torch `fit` stops them once to build the model, and
         # the batches in their queue then come twice in the first epoch, others never.
@@ -69,7 +72,7 @@ class Batches(keras.utils.PyDataset):
             )
         self.pictures, self.labels, self.preprocessing = pictures, labels, preprocessing
         self.batch_size, self.shuffle, self.augmentation = batch_size, shuffle, augmentation
-        self.flip, self.seed = flip, seed
+        self.flip, self.seed, self.multiple = flip, seed, multiple
         self.epoch, self._complete = first_epoch, False
 
     def __len__(self):
@@ -101,7 +104,8 @@ class Batches(keras.utils.PyDataset):
         if self.labels is None:
             return images
         labels = np.asarray(self.labels[positions], dtype=np.float32)
-        return self._mix(images, labels, epoch, index)
+        images, labels = self._mix(images, labels, epoch, index)
+        return (images, labels) if self.multiple == 1 else fill_up(self.multiple, images, labels)
 
     def on_epoch_begin(self):
         self._complete = False
@@ -139,3 +143,29 @@ class Batches(keras.utils.PyDataset):
                 images = np.round(keras.ops.convert_to_numpy(mixed["images"])).astype(np.uint8)
                 labels = keras.ops.convert_to_numpy(mixed["labels"])
         return images, labels
+
+
+def fill_up(multiple, *arrays):
+    """Arrays filled up with copies to a multiple of rows, and weights with which each row counts
+    once.
+
+    A weighted mean over all rows is then the mean over those that were given.
+
+    Args:
+        multiple: int >= 1.
+        *arrays: `(num_rows, ...)` arrays, one row at least.
+
+    Returns:
+        the arrays, then `(filled_rows,)` float32 weights: filled_rows / num_rows, and 0 for copies.
+
+    Example:
+        >>> rows, weights = fill_up(4, np.array([5, 6]))
+        >>> rows.tolist(), weights.tolist()
+        ([5, 6, 5, 6], [2.0, 2.0, 0.0, 0.0])
+    """
+    num_rows = len(arrays[0])
+    filled = num_rows + -num_rows % multiple
+    weights = np.zeros(filled, np.float32)
+    weights[:num_rows] = filled / num_rows
+    rows = np.arange(filled) % num_rows
+    return (*(array[rows] for array in arrays), weights)

@@ -29,11 +29,12 @@ from imetlib.training.checkpoint_files import (
     save_checkpoint,
     set_aside,
 )
+from imetlib.training.devices import num_devices
 from imetlib.training.run_files import changes_of
 
 FOLDER = "checkpoints"
 # Entries of `imetlib.delivery.machine.environment` that the bits depend on.
-_SAME = ("device", "cores", "threads", "backend", "onednn", "versions")
+_SAME = ("device", "cores", "threads", "backend", "onednn", "versions", "num_devices")
 
 
 class Checkpoints(keras.callbacks.Callback):
@@ -65,7 +66,8 @@ class Checkpoints(keras.callbacks.Callback):
         self.identity = json.loads(json.dumps(identity))
         self.parts, self.files, self.budget = parts, files, budget
         self.seconds, self._start, self._has_saved = 0.0, time.perf_counter(), False
-        self._environment = environment()
+        num = num_devices()
+        self._environment = {**environment(), **({"num_devices": num} if num > 1 else {})}
 
     def on_epoch_begin(self, epoch, logs=None):
         # torch draws the masks of Dropout from a state of its own, not from the layer's seed.
@@ -175,7 +177,7 @@ class Checkpoints(keras.callbacks.Callback):
                 f"it holds the state of {sorted(state['parts'])}; expected {sorted(self.parts)}"
             )
         now = self._environment
-        differing = [key for key in _SAME if state["environment"].get(key) != now[key]]
+        differing = [key for key in _SAME if state["environment"].get(key) != now.get(key)]
         if differing:
             warnings.warn(
                 f"{checkpoint.path} was written with another {', '.join(differing)}: training "

@@ -10,7 +10,7 @@ import numpy as np
 from imetlib.files import replacing
 from imetlib.models.backbones import backbone_row, build_backbone, find_normalisation
 from imetlib.models.heads import pool_layers
-from imetlib.training.devices import dtype_policy
+from imetlib.training.devices import data_parallel, dtype_policy
 from imetlib.training.fit import preprocessing_of
 from imetlib.training.networks import start_of
 from imetlib.training.predict import predict_views
@@ -42,6 +42,7 @@ def build_extractor(profile):
         return pool_layers(backbone, row.pooled_layers, row.grid_layers)
 
 
+@data_parallel()
 def frozen_features(data, split):
     """Mean and max pooled maps of the plain and the mirrored pictures.
 

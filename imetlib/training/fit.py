@@ -19,7 +19,7 @@ from imetlib.models.heads import freeze
 from imetlib.models.multi_attention import training_outputs
 from imetlib.scores import NotFiniteError, Scores
 from imetlib.training.checkpoints import Checkpoints, SwapAverages
-from imetlib.training.devices import set_seed
+from imetlib.training.devices import data_parallel, num_devices, set_seed
 from imetlib.training.losses import CorrectLabels
 from imetlib.training.metrics import EpochScores, split_halves, weights_only, write_history
 from imetlib.training.networks import WEIGHTS_FILE, build_classifier
@@ -77,6 +77,7 @@ def preprocessing_of(profile):
     return Preprocessing(profile.image_shape, profile.resize_mode)
 
 
+@data_parallel()
 def train_network(
     profile, data, train_rows, val_rows, folder, *, exclusive=(), budget=None, seed=0, verbose=0
 ):
@@ -175,6 +176,7 @@ def train_network(
             augmentation=augmentation_of(profile),
             seed=seed,
             first_epoch=epoch,
+            multiple=num_devices(),
         )
 
     halves = split_halves(data.collection, val_rows, seed)

@@ -14,6 +14,7 @@ from imetlib.delivery.records import read_record
 from imetlib.models.backbones import find_weights
 from imetlib.scores import Scores, load_class_names, mean_scores
 from imetlib.training.closed_form import apply_head, load_head
+from imetlib.training.devices import data_parallel
 from imetlib.training.features import build_extractor
 from imetlib.training.fit import preprocessing_of
 from imetlib.training.networks import load_classifier, start_of
@@ -39,6 +40,7 @@ class Run:
     threshold: float
     members: list[tuple[Path, dict]]
 
+    @data_parallel()
     def predict(self, images, *, ids=None):
         """Scores of new pictures, mean over folds, members and mirror views.
 

@@ -110,7 +110,9 @@ class EpochScores(keras.callbacks.Callback):
 
     def _learning_rate(self):
         optimizer = getattr(self.model, "optimizer", None)
-        return math.nan if optimizer is None else float(optimizer.learning_rate)
+        if optimizer is None:
+            return math.nan
+        return float(keras.ops.convert_to_numpy(optimizer.learning_rate))
 
 
 def all_finite(model):

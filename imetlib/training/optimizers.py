@@ -2,7 +2,9 @@
 
 import keras
 
+from imetlib.training.devices import num_replicas
 from imetlib.training.losses import LOSSES
+from imetlib.training.mirrored import MirroredAdamW, MirroredLossScale
 from imetlib.training.part_losses import SharedTargets
 from imetlib.training.schedules import warmup_cosine
 
@@ -25,14 +27,19 @@ def compile_model(model, profile, updates):
     if updates is not None:
         warmup = max(1, round(updates * profile.warmup_fraction))
         schedule = warmup_cosine(profile.learning_rate, updates, warmup)
-    optimizer = keras.optimizers.AdamW(
+    mirrored = num_replicas() > 1
+    optimizer = (MirroredAdamW if mirrored else keras.optimizers.AdamW)(
         schedule,
+        # Keras's own name, so that a checkpoint fits any number of devices.
+        name="adam_w" if mirrored else None,
         weight_decay=profile.weight_decay,
         use_ema=bool(profile.ema),
         ema_momentum=profile.ema or 0.99,
         gradient_accumulation_steps=profile.accumulation if profile.accumulation > 1 else None,
     )
     optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+    if mirrored and model.dtype_policy.name == "mixed_float16":
+        optimizer = MirroredLossScale(optimizer, name="loss_scale_optimizer")
     loss = LOSSES[profile.loss]()
     # Multi-attention has several logits an attribute while it learns.
     several = len(model.output.shape) == 3

@@ -13,6 +13,7 @@ import numpy as np
 from keras import ops
 
 from imetlib.models.multi_attention import masks_of_map
+from imetlib.training.devices import num_devices, predict_on_batch
 from imetlib.training.part_losses import GroupingLoss, distance_loss, diversity_loss
 
 
@@ -87,7 +88,7 @@ def channel_positions(model, batches, *, num_batches=None, name="parts"):
     maps = keras.Model(model.input, model.get_layer(f"{name}_masks").input[0])
     positions, means = [], []
     for images in _pictures(batches, num_batches):
-        batch = np.asarray(maps.predict_on_batch(images), dtype=np.float32)
+        batch = np.asarray(predict_on_batch(maps, images), dtype=np.float32)
         height, width = batch.shape[1:3]
         rows, columns = np.divmod(
             batch.reshape(len(batch), height * width, -1).argmax(axis=1), width
@@ -155,13 +156,15 @@ def regress_indicators(
     grouping = keras.Model(vectors, x)
     grouping.compile(keras.optimizers.Adam(learning_rate), loss="mean_squared_error")
     rng = np.random.default_rng(seed)
+    batch_size = min(batch_size, len(means))
+    batch_size -= batch_size % num_devices()
     with _learning(_grouping_layers(model, name)):
         for _ in range(steps):
-            rows = rng.choice(len(means), min(batch_size, len(means)), replace=False)
+            rows = rng.choice(len(means), batch_size, replace=False)
             targets = np.broadcast_to(indicators, (len(rows), *indicators.shape))
             grouping.train_on_batch(means[rows], targets)
     errors = [
-        np.mean((grouping.predict_on_batch(means[row : row + 256]) - indicators) ** 2, (1, 2))
+        np.mean((predict_on_batch(grouping, means[row : row + 256]) - indicators) ** 2, (1, 2))
         for row in range(0, len(means), 256)
     ]
     return float(np.concatenate(errors).mean())
@@ -269,10 +272,10 @@ class AlternateGrouping(keras.callbacks.Callback):
     def _next_maps(self):
         images = _images(self.batches[self._next % len(self.batches)])
         self._next += 1
-        return self._maps.predict_on_batch(images)
+        return predict_on_batch(self._maps, images)
 
     def _measure(self, maps, when):
-        masks = self._masks.predict_on_batch(maps)
+        masks = predict_on_batch(self._masks, maps)
         return {
             f"{key}_{when}": float(ops.mean(ops.sum(loss(masks), axis=-1)))
             for key, loss in (("distance", distance_loss), ("diversity", diversity_loss))

@@ -10,6 +10,7 @@ from imetlib.decisions.exclusive import share_in_groups
 from imetlib.decisions.top_scores import collect_top_scores, write_top_scores
 from imetlib.scores import TOP, Scores
 from imetlib.training.clock import TimeUpError
+from imetlib.training.devices import predict_on_batch
 
 
 def predict_views(model, pictures, rows, preprocessing, *, mirror_view, batch_size=64):
@@ -30,7 +31,7 @@ def predict_views(model, pictures, rows, preprocessing, *, mirror_view, batch_si
     for flip in (False, True) if mirror_view else (False,):
         batches = Batches(pictures, rows, preprocessing, batch_size=batch_size, flip=flip)
         # predict_on_batch: `predict` would trace anew at each call of a callback.
-        parts = [model.predict_on_batch(batches[index]) for index in range(len(batches))]
+        parts = [predict_on_batch(model, batches[index]) for index in range(len(batches))]
         views.append(np.concatenate(parts).astype(np.float32))
     return views
 

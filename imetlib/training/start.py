@@ -5,7 +5,9 @@ import math
 import keras
 import numpy as np
 
+from imetlib.collection.batches import fill_up
 from imetlib.models.heads import pooled_features, start_head
+from imetlib.training.devices import num_devices
 from imetlib.training.optimizers import compile_model
 from imetlib.training.predict import predict_views
 from imetlib.training.ridge import fit_ridge
@@ -62,12 +64,17 @@ def _train_head(model, views, labels, profile, verbose):
     scaled = model.get_layer("head_scale")(features)
     dropped = model.get_layer("head_dropout")(scaled)
     head = keras.Model(features, model.get_layer("logits")(dropped))
-    samples = len(views) * len(labels)
-    compile_model(head, profile, math.ceil(samples / 64) * profile.head_epochs)
+    samples, batch_size = len(views) * len(labels), 64 + -64 % num_devices()
+    compile_model(head, profile, math.ceil(samples / batch_size) * profile.head_epochs)
+    x, y, weights = np.concatenate(views), np.concatenate([labels] * len(views)), None
+    if num_devices() > 1:
+        # Whole batches only: each device gets an equal part of every one.
+        x, y, weights = fill_up(batch_size, x, y)
     head.fit(
-        np.concatenate(views),
-        np.concatenate([labels] * len(views)).astype(np.float32),
-        batch_size=64,
+        x,
+        y.astype(np.float32),
+        sample_weight=weights,
+        batch_size=batch_size,
         epochs=profile.head_epochs,
         verbose=int(verbose == 1),
     )

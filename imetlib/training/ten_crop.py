@@ -12,7 +12,7 @@ from imetlib.files import replacing
 from imetlib.models.cifar_alexnet import cifar_alexnet
 from imetlib.models.costs import count_trainable
 from imetlib.models.crop_classifier import crop_classifier
-from imetlib.training.devices import accelerator_names, dtype_policy, set_seed
+from imetlib.training.devices import accelerator_names, dtype_policy, set_seed, use_devices
 from imetlib.training.metrics import weights_only, write_history
 from imetlib.training.predict import clear_memory
 from imetlib.training.schedules import warmup_cosine
@@ -232,6 +232,7 @@ def _compile(model, optimizer, label_smoothing):
     )
 
 
+@use_devices(1)
 def _fit(run, name, model, batches, steps, epochs, held_out, verbose):
     """Train, and write weights, history and, last, the facts that mark a network as done."""
     start = time.perf_counter()

@@ -20,7 +20,7 @@ from imetlib.delivery.records import new_record, replace_record
 from imetlib.files import replacing
 from imetlib.models.crop_classifier import image_views_model
 from imetlib.paths import runs_folder
-from imetlib.training.devices import accelerator_names, describe_devices
+from imetlib.training.devices import accelerator_names, describe_devices, use_devices
 from imetlib.training.predict import clear_memory
 from imetlib.training.ten_crop import (
     feature_network,
@@ -121,6 +121,7 @@ def answer(run, images):
     return {name: scores.argmax(axis=1).astype(np.uint8) for name, scores in found.items()}
 
 
+@use_devices(1)
 def finish_run(run, target):
     """Choose on the held-out pictures, open the test set, and write what is committed.
 
