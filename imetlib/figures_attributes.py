@@ -127,7 +127,7 @@ def plot_place(collection, columns, *, ax=None):
     ax.xaxis.set_major_formatter("{x:g}")
     ax.yaxis.set_major_formatter("{x:g}")
     ax.set(xlabel="rank in the group (logarithmic)", ylabel="pictures (logarithmic)")
-    ax.legend(loc="upper right", fontsize=8)
+    ax.legend(loc="lower left", fontsize=8)
     set_finding(
         ax,
         f"{_short_name(collection, first)} is number {ranks[first]:,} of {len(own):,} in {group}: "
