@@ -108,7 +108,8 @@ lab: $(INSTALLED)  ## open JupyterLab on the list of notebooks
 notebooks: $(INSTALLED)  ## run every notebook again in the fast profile and store its outputs
 	@$(PY) -m imetlib.delivery.refresh notebooks/0*.ipynb
 
-bench: $(INSTALLED)  ## pictures per second of the pipeline and one training step, as ratios
+bench: $(INSTALLED)  ## pictures per second of the pipeline, and one training step, as ratios
+	@$(PY) -m benchmarks.input
 	@$(PY) -m benchmarks
 
 bench-decisions: $(INSTALLED)  ## searches, expected sets, neighbours at the size of iMet 2019, as ratios; needs 4 GB of memory

@@ -251,3 +251,21 @@ def test_a_cache_that_does_not_fit_is_not_begun(museum, folder, monkeypatch):
     with pytest.raises(OSError, match="full"):
         build(museum, folder, min_side=32)
     assert not folder.exists() and not list(folder.parent.glob(f".{folder.name}*"))
+
+
+def test_both_decoders_give_the_same_pixels(monkeypatch):
+    """simplejpeg is optional: it must change no number."""
+    from imetlib.collection import cachefiles
+
+    pytest.importorskip("simplejpeg")
+    rng = np.random.default_rng(0)
+    images = [rng.integers(0, 256, (h, w, 3), np.uint8) for h, w in ((1, 1), (40, 23), (64, 64))]
+    images.append(np.full((50, 70, 3), (200, 30, 90), np.uint8))
+    cache = cache_of_images(images, list("abcd"), 48)
+    buffer = bytearray(cache.buffer_bytes)
+    for row in range(4):
+        new, reused = cache.read(row), cache.read(row, buffer).copy()
+        with monkeypatch.context() as without:
+            without.setattr(cachefiles, "simplejpeg", None)
+            for other in (reused, cache.read(row), cache.read(row, buffer)):
+                np.testing.assert_array_equal(new, other)

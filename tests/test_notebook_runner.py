@@ -73,7 +73,7 @@ def test_good_run(tmp_path, capfd):
         "time.sleep(1); 'end'",
         metadata=foreign,
     )
-    result = run_notebook(source, tmp_path / "out", {"epochs": 7, "rate": 1}, timeout_seconds=20)
+    result = run_notebook(source, tmp_path / "out", {"epochs": 7, "rate": 1}, timeout_seconds=60)
     assert (result.exit_code, result.error) == (0, "")
     assert result.path == tmp_path / "out" / "98_test.ipynb"
     notebook = nbformat.read(result.path, as_version=4)

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from imetlib.collection.geometry import prepare
+from imetlib.collection.pixels import Pixels
 from imetlib.quiet import keras
 
 
@@ -20,7 +21,8 @@ class Batches(keras.utils.PyDataset):
     shuffle the batches once more, in an order that is not repeated.
 
     Args:
-        pictures: anything with `read(row) -> (height, width, 3) uint8`, a `PictureCache`.
+        pictures: anything with `read(row) -> (height, width, 3) uint8`, a `PictureCache`; or
+            `imetlib.collection.pixels.Pixels`, of which a batch is a copy of rows.
         rows: `(num_samples,)` int. Rows of `pictures`, in the order wanted.
         preprocessing: `Preprocessing`.
         labels: `(num_samples, num_classes)` array aligned with `rows`, or None.
@@ -88,11 +90,26 @@ class Batches(keras.utils.PyDataset):
         epoch = self.epoch
         bounds = np.linspace(0, len(self.rows), len(self) + 1).astype(np.int64)
         positions = self.order(epoch)[bounds[index] : bounds[index + 1]]
+        if isinstance(self.pictures, Pixels) and self.augmentation is None:
+            images = self.pictures.gather(self.rows[positions], self.preprocessing, flip=self.flip)
+        else:
+            images = self._prepare_rows(positions, epoch)
+        self._complete |= index == len(self) - 1
+        if self.labels is None:
+            return images
+        labels = np.asarray(self.labels[positions], dtype=np.float32)
+        images, labels = self._mix(images, labels, epoch, index)
+        return (images, labels) if self.multiple == 1 else fill_up(self.multiple, images, labels)
+
+    def _prepare_rows(self, positions, epoch):
         images = np.empty((len(positions), *self.preprocessing.image_shape), np.uint8)
 
         def read(first):
+            buffer = bytearray(getattr(self.pictures, "buffer_bytes", 0))
             for slot in range(first, len(positions), self.threads):
-                images[slot] = self._prepare_row(int(self.rows[positions[slot]]), epoch)
+                row = int(self.rows[positions[slot]])
+                picture = self.pictures.read(row, buffer) if buffer else self.pictures.read(row)
+                self._prepare(picture, row, epoch, images[slot])
 
         if self.threads == 1:
             read(0)
@@ -100,12 +117,7 @@ class Batches(keras.utils.PyDataset):
             # A share of the batch each: one task a picture is slower than no threads at all.
             with ThreadPoolExecutor(self.threads) as pool:
                 list(pool.map(read, range(self.threads)))
-        self._complete |= index == len(self) - 1
-        if self.labels is None:
-            return images
-        labels = np.asarray(self.labels[positions], dtype=np.float32)
-        images, labels = self._mix(images, labels, epoch, index)
-        return (images, labels) if self.multiple == 1 else fill_up(self.multiple, images, labels)
+        return images
 
     def on_epoch_begin(self):
         self._complete = False
@@ -115,16 +127,17 @@ class Batches(keras.utils.PyDataset):
         self.epoch += self._complete
         self._complete = False
 
-    def _prepare_row(self, row, epoch):
+    def _prepare(self, picture, row, epoch, out):
         rng = None
         if self.augmentation is not None:
             rng = np.random.default_rng([self.seed, epoch, row])
-        return prepare(
-            self.pictures.read(row),
+        prepare(
+            picture,
             self.preprocessing,
             flip=self.flip,
             augmentation=self.augmentation,
             rng=rng,
+            out=out,
         )
 
     def _mix(self, images, labels, epoch, index):

@@ -13,6 +13,7 @@ import numpy as np
 
 from imetlib.collection.batches import Batches
 from imetlib.collection.geometry import Augmentation, Preprocessing
+from imetlib.collection.pixels import hold_pictures
 from imetlib.models.backbones import check_image_shape
 from imetlib.models.costs import count_trainable
 from imetlib.models.heads import freeze
@@ -150,13 +151,16 @@ def train_network(
                 layer.trainable = False
     trainable_params = count_trainable(model)
 
+    # Every epoch is scored on them: prepared once.
+    val_pictures = hold_pictures(data.train_pictures, val_rows, preprocessing)
+
     def score(network):
         if budget is not None and not budget.allows_evaluation():
             return None
         with nullcontext() if budget is None else budget.measure("evaluation"):
             return predict_scores(
                 network,
-                data.train_pictures,
+                val_pictures,
                 data.collection.train.ids[val_rows],
                 preprocessing,
                 data.collection.class_names,
