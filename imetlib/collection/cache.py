@@ -2,30 +2,33 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
-import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 
+from imetlib.collection.cache_build import JOURNAL_FILE, ORIGIN_FILE, write_pictures
 from imetlib.collection.cachefiles import (
     FORMAT_VERSION,
     INDEX_FILE,
-    PICTURES_FILE,
     PictureCache,
     cache_of_images,
-    encode_picture,
     open_cache,
     open_with_index,
 )
 from imetlib.collection.csvfiles import CollectionError
-from imetlib.collection.images import ImageError, ImageFault, decode_image, map_in_threads, shrink
+from imetlib.collection.images import ImageError
 from imetlib.collection.tables import Collection
 from imetlib.paths import need_space
 
 # A picture of 3 to 4 shrunk to a shorter side: measured .3 to .55 bytes a pixel.
 _BYTES = 0.6 * 4 / 3
+
+LOCK_FILE = "lock"
 
 __all__ = ["PictureCache", "build_cache", "cache_of_images", "open_cache"]
 
@@ -43,7 +46,8 @@ def build_cache(
     """Shrinks the pictures of a split into a cache, or opens the one that is there already.
 
     A cache is used again when ids, `min_side` and the size and time of every source file are
-    what they were; else it is built anew. It appears in one piece or not at all.
+    what they were; else it is built anew. It appears in one piece or not at all; a build that was
+    ended, or refused for a picture, goes on from the first picture that is not done or has changed.
 
     Args:
         collection: `Collection`.
@@ -78,16 +82,12 @@ def build_cache(
     cache = _open_if_same(folder, origin)
     if cache is None:
         need_space(folder, _BYTES * min_side**2 * len(ids), f"The cache of {len(ids):,} pictures")
-        temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
-        try:
-            temporary.mkdir(parents=True)
-            faults = _write_pictures(
+        with _unfinished(folder) as temporary:
+            faults = write_pictures(
                 temporary, origin, sources, workers=workers, progress=progress, label=split
             )
             if not (faults and on_bad == "raise"):
                 _put_in_place(temporary, folder)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
         if faults and on_bad == "raise":
             raise ImageError(faults)
         cache = open_cache(folder)
@@ -115,57 +115,23 @@ def _describe_sources(ids, sources, min_side) -> dict[str, np.ndarray]:
     }
 
 
-def _write_pictures(
-    folder: Path, origin, sources, *, workers, progress, label
-) -> tuple[ImageFault, ...]:
-    min_side = int(origin["min_side"])
-
-    def convert(item):
-        sample_id, source = item
-        if source is None:
-            return ImageFault(f"{label}/{sample_id}", "no such picture")
+@contextmanager
+def _unfinished(folder: Path) -> Iterator[Path]:
+    """Folder of a build, beside the cache: that of an earlier build, unless somebody is at it."""
+    own = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    kept = folder.with_name(f".{folder.name}.part")
+    kept.mkdir(parents=True, exist_ok=True)
+    with (kept / LOCK_FILE).open("w") as lock:
         try:
-            image = shrink(decode_image(source), min_side)
-            return encode_picture(image), *image.shape[:2]
-        except ImageError as error:
-            return error.faults[0]
-        except ValueError as error:
-            return ImageFault(str(source), str(error))
-
-    items = list(zip(origin["ids"].tolist(), sources, strict=True))
-    faults, lengths, shapes, checksums = [], [0], [], []
-    with (folder / PICTURES_FILE).open("wb") as file:
-        for result in map_in_threads(
-            convert, items, workers=workers, progress=progress, label=label
-        ):
-            if isinstance(result, ImageFault):
-                faults.append(result)
-                result = b"", 0, 0
-            picture, height, width = result
-            file.write(picture)
-            lengths.append(len(picture))
-            shapes.append((height, width))
-            checksums.append(zlib.crc32(picture))
-        _flush_to_disk(file)
-    heights, widths = np.array(shapes, np.int32).reshape(-1, 2).T
-    with (folder / INDEX_FILE).open("wb") as file:
-        np.savez(
-            file,
-            **origin,
-            offsets=np.cumsum(lengths, dtype=np.int64),
-            heights=heights,
-            widths=widths,
-            checksums=np.array(checksums, np.uint32),
-            fault_paths=np.array([fault.path for fault in faults], str),
-            fault_reasons=np.array([fault.reason for fault in faults], str),
-        )
-        _flush_to_disk(file)
-    return tuple(faults)
-
-
-def _flush_to_disk(file) -> None:
-    file.flush()
-    os.fsync(file.fileno())
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            own.mkdir()
+            try:
+                yield own
+            finally:
+                shutil.rmtree(own, ignore_errors=True)
+            return
+        yield kept
 
 
 def _put_in_place(temporary: Path, folder: Path) -> None:
@@ -173,6 +139,8 @@ def _put_in_place(temporary: Path, folder: Path) -> None:
     old = folder.with_name(f".{folder.name}.{os.getpid()}.old")
     if folder.exists():
         folder.rename(old)
+    for name in (JOURNAL_FILE, ORIGIN_FILE, LOCK_FILE):
+        (temporary / name).unlink(missing_ok=True)
     temporary.rename(folder)
     shutil.rmtree(old, ignore_errors=True)
 

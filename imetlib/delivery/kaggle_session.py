@@ -97,7 +97,7 @@ def hand_over(out: str | Path = "", *, submit: bool = True) -> list[str]:
         newest = max(written, key=lambda path: path.stat().st_mtime)
         _copy(newest, working)
         done.append(f"submission.csv, a copy of {newest.relative_to(runs).as_posix()}")
-    for cache in sorted(runs.glob("*/pictures-*px")):
+    for cache in sorted([*runs.glob("*/pictures-*px"), *runs.glob("*/.pictures-*px.part")]):
         shutil.rmtree(cache)
         done.append(f"removed {cache.relative_to(runs).as_posix()}, shrunk pictures")
     return done
