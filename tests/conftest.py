@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+# It splits the processor in two as it is imported.
+collect_ignore = ["two_devices.py"]
 # Who imports one of these runs on Keras's backend.
 ON_A_BACKEND = ("keras", "imetlib.models", "imetlib.training", "imetlib.quiet")
 
