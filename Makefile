@@ -9,7 +9,7 @@
 #   make kaggle NOTEBOOK=09_inference OWNER=you OPTIONS="--kernel you/my-training"
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-backends test-faults test-kaggle kaggle-environments check lab notebooks bench bench-decisions bench-attention bench-ten-crop bench-checkpoints kaggle clean FORCE
+.PHONY: help demo test test-backends test-faults test-kaggle kaggle-environments check lab notebooks bench bench-decisions bench-attention bench-ten-crop bench-checkpoints bench-size bench-gpu kaggle clean FORCE
 
 VENV ?= .venv
 PYTHON ?= python3.13 python3.12 python3.11 python3
@@ -123,6 +123,12 @@ bench-ten-crop: $(INSTALLED)  ## ten windows of a map by one gather against ten 
 
 bench-checkpoints: $(INSTALLED)  ## checkpoints and a time budget, as a share of an epoch
 	@$(PY) -m benchmarks.checkpoints
+
+bench-size: $(INSTALLED)  ## everything but training at the size of iMet 2019, as shares of 10 minutes and 4 GB
+	@$(PY) -m benchmarks.imet_size
+
+bench-gpu: $(INSTALLED)  ## pictures per second on a GPU, as shares of its matrix products
+	@$(PY) -m benchmarks.gpu
 
 kaggle: $(INSTALLED)  ## a notebook as a folder to upload to Kaggle, checked; needs no account
 	@$(PY) -m imetlib kaggle bundle $(NOTEBOOK) $(if $(OWNER),--owner $(OWNER)) $(OPTIONS)

@@ -33,6 +33,8 @@ TARGETS = (
     "bench-attention",
     "bench-ten-crop",
     "bench-checkpoints",
+    "bench-size",
+    "bench-gpu",
     "kaggle",
     "clean",
 )
