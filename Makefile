@@ -9,7 +9,7 @@
 #   make kaggle NOTEBOOK=09_inference OWNER=you OPTIONS="--kernel you/my-training"
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-backends test-faults test-kaggle kaggle-environments check lab notebooks bench bench-decisions bench-attention bench-ten-crop bench-checkpoints bench-size bench-gpu kaggle clean FORCE
+.PHONY: help demo test test-backends test-faults test-kaggle kaggle-environments check lab notebooks bench bench-decisions bench-attention bench-ten-crop bench-checkpoints bench-export bench-size bench-gpu kaggle clean FORCE
 
 VENV ?= .venv
 PYTHON ?= python3.13 python3.12 python3.11 python3
@@ -129,6 +129,9 @@ bench-size: $(INSTALLED)  ## everything but training at the size of iMet 2019, a
 
 bench-gpu: $(INSTALLED)  ## pictures per second on a GPU, as shares of its matrix products
 	@$(PY) -m benchmarks.gpu
+
+bench-export: $(INSTALLED)  ## pictures per second of Keras on processors, and of the exported network, as ratios
+	@$(PY) -m benchmarks.export
 
 kaggle: $(INSTALLED)  ## a notebook as a folder to upload to Kaggle, checked; needs no account
 	@$(PY) -m imetlib kaggle bundle $(NOTEBOOK) $(if $(OWNER),--owner $(OWNER)) $(OPTIONS)

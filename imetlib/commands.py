@@ -74,7 +74,7 @@ def run(arguments):
 
 def predict(arguments):
     """Name the attributes of pictures that belong to no collection."""
-    from imetlib.collection.images import SUFFIXES, check_images
+    from imetlib.collection.images import SUFFIXES
     from imetlib.files import replacing
 
     root = Path(arguments.folder)
@@ -83,12 +83,10 @@ def predict(arguments):
     pictures = sorted(path for path in root.rglob("*") if path.suffix.lower() in SUFFIXES)
     if not pictures:
         raise ValueError(f"{root} holds no pictures ({', '.join(SUFFIXES)}).")
-    from imetlib.training.load import load_run
+    from imetlib.exported_files import is_export
 
-    trained = load_run(arguments.run_folder)
-    faults = check_images(pictures, progress=sys.stderr.isatty())
-    unreadable = {fault.path for fault in faults}
-    pictures = [path for path in pictures if str(path) not in unreadable]
+    answers = _answers_of_export if is_export(arguments.run_folder) else _answers_of_run
+    faults = []
     with contextlib.ExitStack() as stack:
         file = sys.stdout
         if arguments.out:
@@ -96,16 +94,71 @@ def predict(arguments):
             file = stack.enter_context(path.open("w", encoding="utf-8", newline=""))
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(("picture", "attribute", "probability"))
-        for start in range(0, len(pictures), PREDICT_AT_ONCE):
-            part = pictures[start : start + PREDICT_AT_ONCE]
-            scores = trained.predict(part, ids=[below(path, root) for path in part])
-            chosen = trained.decide(scores)
+        for scores, chosen in answers(arguments, pictures, root, faults):
             for picture, share, columns in zip(scores.ids, scores.y_prob, chosen, strict=True):
                 for column in sorted(columns.nonzero()[0], key=lambda column: -share[column]):
                     writer.writerow((picture, scores.class_names[column], f"{share[column]:.3f}"))
     for fault in faults:
         print(f"left out: {fault}", file=sys.stderr)
     return FAULTS_FOUND if faults else OK
+
+
+def _answers_of_run(arguments, pictures, root, faults):
+    """Scores and label sets of so many pictures at once; what cannot be read goes to `faults`."""
+    from imetlib.collection.images import check_images
+    from imetlib.training.load import load_run
+
+    if arguments.bfloat16:
+        raise ValueError("--bfloat16 is for an exported run: make one with `imetlib export`.")
+    trained = load_run(arguments.run_folder)
+    faults += check_images(pictures, progress=sys.stderr.isatty())
+    unreadable = {fault.path for fault in faults}
+    pictures = [path for path in pictures if str(path) not in unreadable]
+    for start in range(0, len(pictures), PREDICT_AT_ONCE):
+        part = pictures[start : start + PREDICT_AT_ONCE]
+        scores = trained.predict(part, ids=[below(path, root) for path in part])
+        yield scores, trained.decide(scores)
+
+
+def _answers_of_export(arguments, pictures, root, faults):
+    """As `_answers_of_run`, in one pass over the pictures and without Keras."""
+    import numpy as np
+    from tqdm.auto import tqdm
+
+    from imetlib.exported_files import open_export
+    from imetlib.scores import Scores
+
+    exported = open_export(
+        arguments.run_folder, precision="bfloat16" if arguments.bfloat16 else "float32"
+    )
+    names = exported.class_names
+    hidden = not sys.stderr.isatty()
+    with tqdm(total=len(pictures), unit="picture", mininterval=0.5, disable=hidden) as bar:
+        for start in range(0, len(pictures), PREDICT_AT_ONCE):
+            part = pictures[start : start + PREDICT_AT_ONCE]
+            ids = [below(path, root) for path in part]
+            found = exported.predict_files(part, ids=ids, k=len(names), on_batch=bar.update)
+            faults += found.faults
+            if found.ids:
+                scores = Scores(np.array(found.ids, dtype=object), found.scores.dense(), names)
+                yield scores, exported.decide(scores)
+
+
+def export(arguments):
+    """Write a run as a folder that predicts without Keras and TensorFlow."""
+    from imetlib.export import export_run
+
+    def show(line):
+        print(line, file=sys.stderr, flush=True)
+
+    record = export_run(arguments.run_folder, arguments.folder, progress=show)
+    differences = ", ".join(f"{name} {value:.1g}" for name, value in record["differences"].items())
+    print(
+        f"{arguments.folder}: {len(record['networks'])} networks, {len(record['class_names']):,} "
+        f"attributes; greatest difference of a logit: {differences}"
+    )
+    print(f"predict with it: python -m imetlib predict FOLDER --run {arguments.folder}")
+    return OK
 
 
 def verify(arguments):

@@ -50,8 +50,7 @@ class Scores:
     @property
     def y_prob(self):
         """`(num_samples, num_classes)` float32 probabilities."""
-        with np.errstate(over="ignore"):  # 1 / (1 + infinity) is the 0 that is meant
-            return 1.0 / (1.0 + np.exp(-self.logits))
+        return sigmoid(self.logits)
 
     def take(self, ids):
         """The same scores for `ids`, in this order.
@@ -114,6 +113,12 @@ def check_space(space):
     """Raises where scores cannot be averaged in a space of this name."""
     if space not in SPACES:
         raise ValueError(f"`space` must be one of {', '.join(SPACES)}. Received: space={space!r}")
+
+
+def sigmoid(logits):
+    """Probabilities of logits, in their shape and dtype."""
+    with np.errstate(over="ignore"):  # 1 / (1 + infinity) is the 0 that is meant
+        return 1.0 / (1.0 + np.exp(-logits))
 
 
 def logits_of(y_prob):

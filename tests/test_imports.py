@@ -22,6 +22,7 @@ LIGHT = (
     "imetlib.delivery.kaggle_bundle",
     "imetlib.delivery.report",
     "imetlib.delivery.ten_crop_tables",
+    "imetlib.exported_files",
     "imetlib.__main__",
 )
 HEAVY = ("keras", "tensorflow", "jax", "torch", "numba", "sklearn", "papermill", "matplotlib")

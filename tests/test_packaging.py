@@ -35,6 +35,7 @@ TARGETS = (
     "bench-checkpoints",
     "bench-size",
     "bench-gpu",
+    "bench-export",
     "kaggle",
     "clean",
 )
@@ -103,7 +104,7 @@ def test_supported_pythons():
 def test_tensorflow_is_an_extra_only():
     names = {canonicalize_name(requirement.name) for requirement in base_dependencies()}
     assert not [name for name in names if name.startswith(("tensorflow", "torch", "jax"))]
-    known = {"tf", "tf-cpu", "tf-gpu", "notebooks", "search", "backends", "test", "dev"}
+    known = {"tf", "tf-cpu", "tf-gpu", "notebooks", "search", "export", "backends", "test", "dev"}
     assert known <= set(EXTRAS)
     assert Requirement(EXTRAS["tf-gpu"][0]).extras == {"and-cuda"}
 
@@ -113,6 +114,12 @@ def test_the_search_is_an_extra_that_is_tested():
     assert set(EXTRAS["search"]) <= set(EXTRAS["test"])
     assert "optuna" not in {requirement.name for requirement in base_dependencies()}
     assert "optuna" in locked_versions("3.12")
+
+
+def test_the_export_is_an_extra_that_is_tested():
+    assert [Requirement(text).name for text in EXTRAS["export"]] == ["openvino"]
+    assert set(EXTRAS["export"]) <= set(EXTRAS["test"])
+    assert "openvino" not in {requirement.name for requirement in base_dependencies()}
 
 
 @pytest.mark.parametrize("requirement", base_dependencies(), ids=lambda r: r.name)

@@ -113,6 +113,19 @@ def decode_image(source: str | Path | bytes | BinaryIO, *, name: str | None = No
         raise ImageError([ImageFault(name, _explain(error))]) from error
 
 
+def name_images(images: Iterable[np.ndarray | str | Path]) -> list[str]:
+    """Names of pictures that have none: their numbers, and the file names of paths.
+
+    Example:
+        >>> name_images([np.zeros((2, 2, 3), np.uint8), "train/a.png"])
+        ['0', '1 a.png']
+    """
+    return [
+        f"{number}" if isinstance(image, np.ndarray) else f"{number} {Path(image).name}"
+        for number, image in enumerate(images)
+    ]
+
+
 def read_size(path: str | Path) -> tuple[int, int]:
     """Height and width of a picture in pixels, upright, from its header alone.
 

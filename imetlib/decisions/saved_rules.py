@@ -12,7 +12,9 @@ import numpy as np
 
 from imetlib.decisions import rules
 from imetlib.decisions.expected_rule import ExpectedFBeta
+from imetlib.decisions.label_sets import decide
 from imetlib.files import replacing
+from imetlib.scores import Scores
 
 RULE_FILE = "rule.json"
 _KNOWN = {
@@ -97,6 +99,26 @@ def load_rule(path: str | Path, class_names: Sequence[str]) -> Any:
         raise ValueError(f"{path} is no saved rule: {error!r}") from error
     _check_classes(str(path), own, class_names)
     return rule
+
+
+def decide_by_rule(folder: str | Path, threshold: float, scores: Scores) -> np.ndarray:
+    """Label sets by the rule of a run's folder, else by the run's threshold.
+
+    Args:
+        folder: the folder, with a `rule.json` or without.
+        threshold: float in [0, 1].
+        scores: `Scores` of the pictures.
+
+    Returns:
+        `(num_samples, num_classes)` bool, one label a picture or more.
+
+    Raises:
+        ValueError: the rule belongs to other classes.
+    """
+    path = Path(folder) / RULE_FILE
+    if path.is_file():
+        return load_rule(path, scores.class_names).predict(scores.y_prob)
+    return decide(scores.y_prob, threshold)
 
 
 def read_facts(path: str | Path) -> dict[str, Any]:

@@ -26,6 +26,7 @@ _PACKAGES = (
     "opencv-python",
     "scikit-learn",
     "numba",
+    "openvino",
 )
 
 

@@ -6,10 +6,9 @@ from pathlib import Path
 import numpy as np
 
 from imetlib.collection.cache import cache_of_images
-from imetlib.collection.images import decode_image
+from imetlib.collection.images import decode_image, name_images
 from imetlib.decisions.exclusive import share_in_groups
-from imetlib.decisions.label_sets import decide
-from imetlib.decisions.saved_rules import RULE_FILE, load_rule
+from imetlib.decisions.saved_rules import decide_by_rule
 from imetlib.delivery.records import read_record
 from imetlib.models.backbones import find_weights
 from imetlib.scores import Scores, load_class_names, mean_scores
@@ -59,10 +58,7 @@ class Run:
         if not images:
             raise ValueError("`images` is empty: give at least one picture")
         if ids is None:
-            ids = [
-                f"{number}" if isinstance(image, np.ndarray) else f"{number} {Path(image).name}"
-                for number, image in enumerate(images)
-            ]
+            ids = name_images(images)
         ids = np.asarray(ids, dtype=object)
         caches, built, scores = {}, {}, []
         for folder, record in self.members:
@@ -88,31 +84,20 @@ class Run:
         Raises:
             ValueError: the rule belongs to other classes.
         """
-        path = self.folder / RULE_FILE
-        if path.is_file():
-            return load_rule(path, scores.class_names).predict(scores.y_prob)
-        return decide(scores.y_prob, self.threshold)
+        return decide_by_rule(self.folder, self.threshold, scores)
 
     def _predict_member(self, folder, record, profile, pictures, ids, built):
         rows = np.arange(len(ids))
         preprocessing = preprocessing_of(profile)
         if record["method"] == "network":
-            model = load_classifier(
-                folder, profile, len(self.class_names), normalisation=record["normalisation"]
-            )
+            model = load_member(folder, record, profile, len(self.class_names))
             views = predict_views(
                 model, pictures, rows, preprocessing, mirror_view=profile.mirror_view
             )
             return self._share(record, ids, np.mean(views, axis=0))
         key = (profile.backbone, preprocessing, profile.precision, record["weights_sha256"])
         if key not in built:
-            if start_of(profile) != record["weights_sha256"]:
-                raise ValueError(
-                    f"{find_weights(profile.backbone, profile.weights)} is not the weights file "
-                    f"that {folder} was fitted on (SHA-256 {record['weights_sha256'][:12]}...): "
-                    "attach that file"
-                )
-            model = build_extractor(profile)
+            model = load_member(folder, record, profile, len(self.class_names))
             views = predict_views(model, pictures, rows, preprocessing, mirror_view=True)
             built[key] = np.mean(views, axis=0)
         head = load_head(folder, record["method"])
@@ -140,6 +125,32 @@ def load_run(folder):
     members = list(_members(folder, record))
     class_names = load_class_names(next(members[0][0].glob("scores-*.npz")))
     return Run(folder, record, class_names, record["threshold"], members)
+
+
+def load_member(folder, record, profile, num_classes):
+    """The network of a member: its classifier, or what gives a closed-form head its features.
+
+    Args:
+        folder, record: as in `Run.members`.
+        profile: `Profile` of the record.
+        num_classes: int.
+
+    Returns:
+        `keras.Model` from uint8 pictures.
+
+    Raises:
+        ValueError: another weights file than the head was fitted on, or the weights are damaged.
+        FileNotFoundError: a weights file is missing.
+    """
+    if record["method"] == "network":
+        return load_classifier(folder, profile, num_classes, normalisation=record["normalisation"])
+    if start_of(profile) != record["weights_sha256"]:
+        raise ValueError(
+            f"{find_weights(profile.backbone, profile.weights)} is not the weights file "
+            f"that {folder} was fitted on (SHA-256 {record['weights_sha256'][:12]}...): "
+            "attach that file"
+        )
+    return build_extractor(profile)
 
 
 def _members(folder, record):
