@@ -11,6 +11,7 @@ it, and is no float32. On a busy machine processor time repeats better than the 
 """
 
 import argparse
+import os
 import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
@@ -73,6 +74,8 @@ def main(arguments=None):
         parser.error("--batch-size, --pictures and --repeats must be at least 1")
     set_seed(0)
     threads, results = num_processors(), {}
+    # Above the number of processors, other programs take part of them.
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
     for name in options.networks or BUILDERS:
         model, weights = BUILDERS[name]()
         with tempfile.TemporaryDirectory() as folder:
@@ -91,6 +94,7 @@ def main(arguments=None):
     if options.out:
         settings = {"batch_size": options.batch_size, "pictures": options.pictures}
         settings |= {"repeats": options.repeats, "threads": threads, "goal": GOAL}
+        settings["load_before"] = load
         write_figures(options.out, {**settings, "networks": results})
 
 

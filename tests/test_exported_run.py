@@ -40,7 +40,7 @@ def run(tmp_path):
     ]
     kinds = [(SMALL, False), (SMALL, True), (WIDE, True)]
     parts = [(network, *kind) for (network, _), kind in zip(networks, kinds, strict=True)]
-    heads = {"head2.xml": of_function(lambda x: np.square(x) @ HEAD)}
+    heads = {"head2.xml": of_function(lambda x: (np.square(x) + x) @ HEAD)}
     opened = ExportedRun(tmp_path, {"members": members}, NAMES, 0.5, parts, heads, 2)
     return opened, [weights for _, weights in networks]
 
@@ -61,7 +61,8 @@ def expected(images, weights):
 
         first = views(SMALL)[:1] @ weights[0]
         second = (views(SMALL) @ weights[1]).mean(axis=0, keepdims=True)
-        third = np.square((views(WIDE) @ weights[2]).mean(axis=0, keepdims=True)) @ HEAD
+        third = (views(WIDE) @ weights[2]).mean(axis=0, keepdims=True)
+        third = (np.square(third) + third) @ HEAD
         members = [share_in_groups(np.float32(first), NAMES, ["culture"]), second, third]
         rows.append(np.mean(members, axis=0)[0])
     return np.array(rows)
