@@ -25,8 +25,9 @@ PY := "$(VENV)/bin/python"
 NBVAL := $(PY) -m pytest --nbval --nbval-current-env --nbval-cell-timeout 300 \
 	--nbval-sanitize-with notebooks/nbval.cfg -p no:cacheprovider
 
-# Tests that start programs of other people and last minutes.
-WHOLE := tests/kaggle tests/browser
+# Half of the work of `test`: what starts other programs, and what trains longest.
+SECOND := tests/kaggle tests/browser \
+	$(patsubst %,tests/test_%.py,timed data_parallel checkpoints export fit)
 # A process group of its own, so that all of it can be ended.
 GROUP := $(PY) -c "import os, sys; os.setsid(); os.execvp(sys.argv[1], sys.argv[1:])"
 
@@ -54,17 +55,17 @@ test: $(INSTALLED)  ## ruff, pytest (unit, contract, doctest), every notebook un
 	$(GROUP) sh -c "$$SECOND_LANE" > "$$log" 2>&1 & lane=$$!; \
 	trap 'kill -- -$$lane; exit 130' INT TERM; \
 	step "pytest: unit, contract, doctest (the others run beside it)" \
-		$(PY) -m pytest -q $(addprefix --ignore ,$(WHOLE)); \
-	step "nbval: notebooks; pytest: bundles as on Kaggle, a browser" wait $$lane; \
+		$(PY) -m pytest -q $(addprefix --ignore ,$(SECOND)); \
+	step "nbval: notebooks; pytest: bundles as on Kaggle, a browser, training" wait $$lane; \
 	cat "$$log"; rm -f "$$log"; \
 	if [ -n "$$failed" ]; then printf '\nFailed: %s\n' "$${failed#, }"; exit 1; fi; \
 	printf '\nAll passed.\n'
 
-# Two processes share the work of `test`, about half of it each.
+# Beside the rest, on the other core.
 define SECOND_LANE
 status=0
 $(NBVAL) -q notebooks/0*.ipynb || status=1
-$(PY) -m pytest -q -rs -s $(WHOLE) || status=1
+$(PY) -m pytest -q -rs -s $(SECOND) || status=1
 exit $$status
 endef
 export SECOND_LANE
