@@ -9,7 +9,7 @@ import argparse
 import os
 import sys
 
-from imetlib import commands, commands_collection, commands_kaggle, commands_own
+from imetlib import commands, commands_collection, commands_kaggle, commands_own, commands_tag
 from imetlib.profiles import PROFILE_NAMES
 
 
@@ -141,6 +141,15 @@ def build_parser():
     )
     export.add_argument("run_folder", metavar="RUN", help="run folder, the one with record.json")
     export.add_argument("folder", metavar="OUT", help="new or empty folder")
+
+    tag = add(
+        "tag",
+        commands_tag.tag,
+        "name the attributes of very many pictures, on many machines if need be",
+        "Writes Parquet files, one a shard, into OUT/shards. Called again it goes on with the "
+        "shards that are missing. Ends with 1 where pictures could not be read.",
+    )
+    commands_tag.add_tag_arguments(tag)
 
     verify = add("verify", commands.verify, "check a submission against sample_submission.csv")
     verify.add_argument("submission", metavar="SUBMISSION", help="csv file")

@@ -27,7 +27,7 @@ from imetlib.scores import Scores
 
 COMMANDS = (
     "museum", "unpack", "check", "manifest", "folds", "run", "predict", "verify", "audit", "repeat",
-    "demo", "versions", "collect", "weights", "kaggle",
+    "demo", "versions", "collect", "weights", "kaggle", "tag",
 )  # fmt: skip
 
 

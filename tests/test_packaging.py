@@ -122,6 +122,12 @@ def test_the_export_is_an_extra_that_is_tested():
     assert "openvino" not in {requirement.name for requirement in base_dependencies()}
 
 
+def test_ray_is_an_extra_that_nothing_else_asks_for():
+    assert [Requirement(text).name for text in EXTRAS["ray"]] == ["pyarrow", "ray"]
+    others = [r.name for extra, r in all_dependencies() if extra != "ray"]
+    assert not {"pyarrow", "ray"} & set(others)
+
+
 @pytest.mark.parametrize("requirement", base_dependencies(), ids=lambda r: r.name)
 def test_kaggle_version_is_accepted(requirement):
     pins = {

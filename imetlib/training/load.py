@@ -31,6 +31,8 @@ class Run:
         class_names: `num_classes` names `group::name`.
         threshold: float in [0, 1], fitted on the rows that the run left out of training.
         members: list of `(folder, record)` of single networks and heads.
+        kept: networks by what they were built for, where they stay in memory; None: built anew by
+            each `predict`.
     """
 
     folder: Path
@@ -38,6 +40,17 @@ class Run:
     class_names: tuple[str, ...]
     threshold: float
     members: list[tuple[Path, dict]]
+    kept: dict | None = None
+
+    @property
+    def min_sides(self):
+        """Shorter sides in pixels that pictures are shrunk to, of all members, ascending."""
+        return sorted(
+            {
+                preprocessing_of(profile_of(record["parameters"], folder)).min_side
+                for folder, record in self.members
+            }
+        )
 
     @data_parallel()
     def predict(self, images, *, ids=None):
@@ -90,29 +103,41 @@ class Run:
         rows = np.arange(len(ids))
         preprocessing = preprocessing_of(profile)
         if record["method"] == "network":
-            model = load_member(folder, record, profile, len(self.class_names))
+            model = self._network(
+                folder, lambda: load_member(folder, record, profile, len(self.class_names))
+            )
             views = predict_views(
                 model, pictures, rows, preprocessing, mirror_view=profile.mirror_view
             )
             return self._share(record, ids, np.mean(views, axis=0))
         key = (profile.backbone, preprocessing, profile.precision, record["weights_sha256"])
         if key not in built:
-            model = load_member(folder, record, profile, len(self.class_names))
+            model = self._network(
+                key, lambda: load_member(folder, record, profile, len(self.class_names))
+            )
             views = predict_views(model, pictures, rows, preprocessing, mirror_view=True)
             built[key] = np.mean(views, axis=0)
         head = load_head(folder, record["method"])
         return self._share(record, ids, apply_head(head, built[key]))
+
+    def _network(self, key, build):
+        if self.kept is None:
+            return build()
+        if key not in self.kept:
+            self.kept[key] = build()
+        return self.kept[key]
 
     def _share(self, record, ids, logits):
         exclusive = record.get("exclusive_groups", ())
         return Scores(ids, share_in_groups(logits, self.class_names, exclusive), self.class_names)
 
 
-def load_run(folder):
+def load_run(folder, *, keep_networks=False):
     """Open a run folder: a single network, all folds of one, or a blend of such runs.
 
     Args:
         folder: path of a folder with `record.json`.
+        keep_networks: whether networks stay in memory after the first `predict`, for many calls.
 
     Returns:
         `Run`.
@@ -124,7 +149,8 @@ def load_run(folder):
     record = read_record(folder)
     members = list(_members(folder, record))
     class_names = load_class_names(next(members[0][0].glob("scores-*.npz")))
-    return Run(folder, record, class_names, record["threshold"], members)
+    kept = {} if keep_networks else None
+    return Run(folder, record, class_names, record["threshold"], members, kept)
 
 
 def load_member(folder, record, profile, num_classes):
