@@ -30,6 +30,9 @@ def quiet_stderr():
 with quiet_stderr():
     import keras
 
+    from imetlib.processes import join_processes
+
+    join_processes()
     keras.ops.convert_to_tensor(0.0)  # the first operation starts the backend, and its lines
 
 # Several models in one process are the rule here: TensorFlow would warn of each new one,

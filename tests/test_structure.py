@@ -19,7 +19,17 @@ ROOMS = ("collection", "models", "decisions", "training", "delivery")
 # without Keras.
 WITHOUT_KERAS = ("collection", "decisions", "delivery")
 LOCALISATION = {"localisation", "localisation_glimpses", "localisation_grids"}
-TOP = {"archives", "files", "paths", "profile_checks", "profiles", "scores", "quiet", *LOCALISATION}
+TOP = {
+    "archives",
+    "files",
+    "paths",
+    "profile_checks",
+    "processes",
+    "profiles",
+    "scores",
+    "quiet",
+    *LOCALISATION,
+}
 # Run records are, like scores, what the rooms exchange: written by training, compared by delivery.
 EXCHANGED = ("imetlib.delivery.records",)
 # Tables of coordinates and names that the museum is drawn from.
@@ -81,8 +91,8 @@ def test_models_run_on_every_backend(path):
 
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
-def test_only_devices_names_a_backend(path):
-    if name_of(path) != "training/devices":
+def test_only_devices_and_processes_name_a_backend(path):
+    if name_of(path) not in ("training/devices", "processes"):
         assert not top_packages(path) & BACKENDS
 
 

@@ -35,6 +35,9 @@ class Batches(keras.utils.PyDataset):
         workers: threads that share the pictures of a batch; 0 or 1: the caller's thread reads.
         multiple: int >= 1. With labels, batches are filled up to a multiple of it (`fill_up`):
             for as many devices.
+        part: (int, int), process and number of processes: what is read is the equal part of each
+            batch, filled up to a multiple of `multiple`, that belongs to a process. All parts in
+            order are the batch of one process. With MixUp or CutMix every process reads it whole.
 
     Returns of `batches[i]`:
         `images` `(batch, *image_shape)` uint8, and `labels` `(batch, num_classes)` float32
@@ -56,6 +59,7 @@ class Batches(keras.utils.PyDataset):
         first_epoch=0,
         workers=2,
         multiple=1,
+        part=(0, 1),
     ):
         # Not Keras's own workers: on jax and torch `fit` stops them once to build the model, and
         # the batches in their queue then come twice in the first epoch, others never.
@@ -75,7 +79,12 @@ class Batches(keras.utils.PyDataset):
         self.pictures, self.labels, self.preprocessing = pictures, labels, preprocessing
         self.batch_size, self.shuffle, self.augmentation = batch_size, shuffle, augmentation
         self.flip, self.seed, self.multiple = flip, seed, multiple
-        self.epoch, self._complete = first_epoch, False
+        self.epoch, self._complete, self.part = first_epoch, False, part
+        if not 0 <= part[0] < part[1] or multiple % part[1]:
+            raise ValueError(
+                "`part` must be a process and a number of processes that divides `multiple`. "
+                f"Received: part={part}, multiple={multiple}"
+            )
 
     def __len__(self):
         return -(-len(self.rows) // self.batch_size)
@@ -88,8 +97,14 @@ class Batches(keras.utils.PyDataset):
 
     def __getitem__(self, index):
         epoch = self.epoch
-        bounds = np.linspace(0, len(self.rows), len(self) + 1).astype(np.int64)
-        positions = self.order(epoch)[bounds[index] : bounds[index + 1]]
+        start, end = self._bounds(index)
+        positions = self.order(epoch)[start:end]
+        own, weights = None, None
+        if self.part[1] > 1:
+            slots, weights = fill_up(self.multiple, np.arange(end - start))
+            own, weights = (np.split(each, self.part[1])[self.part[0]] for each in (slots, weights))
+            if self.labels is None or not self._mixes():
+                positions, own = positions[own], None
         if isinstance(self.pictures, Pixels) and self.augmentation is None:
             images = self.pictures.gather(self.rows[positions], self.preprocessing, flip=self.flip)
         else:
@@ -99,6 +114,8 @@ class Batches(keras.utils.PyDataset):
             return images
         labels = np.asarray(self.labels[positions], dtype=np.float32)
         images, labels = self._mix(images, labels, epoch, index)
+        if weights is not None:
+            return (images, labels, weights) if own is None else (images[own], labels[own], weights)
         return (images, labels) if self.multiple == 1 else fill_up(self.multiple, images, labels)
 
     def _prepare_rows(self, positions, epoch):
@@ -119,6 +136,11 @@ class Batches(keras.utils.PyDataset):
                 list(pool.map(read, range(self.threads)))
         return images
 
+    def num_rows(self, index):
+        """Rows of a whole batch, without those that fill it up, int."""
+        start, end = self._bounds(index)
+        return int(end - start)
+
     def on_epoch_begin(self):
         self._complete = False
 
@@ -126,6 +148,14 @@ class Batches(keras.utils.PyDataset):
         # `fit` also ends an epoch before its first one.
         self.epoch += self._complete
         self._complete = False
+
+    def _bounds(self, index):
+        return np.linspace(0, len(self.rows), len(self) + 1).astype(np.int64)[index : index + 2]
+
+    def _mixes(self):
+        return self.augmentation is not None and (
+            self.augmentation.mixup or self.augmentation.cutmix
+        )
 
     def _prepare(self, picture, row, epoch, out):
         rng = None

@@ -22,6 +22,7 @@ import numpy as np
 
 from imetlib.delivery.records import environment
 from imetlib.files import replacing
+from imetlib.processes import check_agreement, is_first, process_part, wait_for_all
 from imetlib.training.checkpoint_files import (
     clean_folder,
     list_checkpoints,
@@ -34,7 +35,8 @@ from imetlib.training.run_files import changes_of
 
 FOLDER = "checkpoints"
 # Entries of `imetlib.delivery.machine.environment` that the bits depend on.
-_SAME = ("device", "cores", "threads", "backend", "onednn", "versions", "num_devices")
+_MACHINE = ("device", "cores", "threads", "backend", "onednn", "versions")
+_SAME = (*_MACHINE, "num_devices", "num_processes")
 
 
 class Checkpoints(keras.callbacks.Callback):
@@ -68,6 +70,8 @@ class Checkpoints(keras.callbacks.Callback):
         self.seconds, self._start, self._has_saved = 0.0, time.perf_counter(), False
         num = num_devices()
         self._environment = {**environment(), **({"num_devices": num} if num > 1 else {})}
+        if process_part()[1] > 1:
+            self._environment["num_processes"] = process_part()[1]
 
     def on_epoch_begin(self, epoch, logs=None):
         # torch draws the masks of Dropout from a state of its own, not from the layer's seed.
@@ -109,7 +113,9 @@ class Checkpoints(keras.callbacks.Callback):
         files = [self.run_folder / name for name in self.files]
         files = [path for path in files if path.is_file()]
         with nullcontext() if self.budget is None else self.budget.measure("checkpoint"):
-            save_checkpoint(self.folder, epoch, state, arrays, files)
+            if is_first():
+                save_checkpoint(self.folder, epoch, state, arrays, files)
+            wait_for_all(f"checkpoint {epoch}")
         self._has_saved = True
 
     def restore(self):
@@ -121,7 +127,21 @@ class Checkpoints(keras.callbacks.Callback):
         Returns:
             int, the epochs that were finished, or None where training starts.
         """
-        clean_folder(self.folder)
+        if is_first():
+            clean_folder(self.folder)
+            checkpoint = self._find()
+        wait_for_all("checkpoints looked through")
+        if not is_first():
+            # What cannot be used has been set aside by the first.
+            checkpoint = self._find()
+        epoch = None if checkpoint is None else checkpoint.epoch
+        check_agreement("the epoch that they go on from", -1 if epoch is None else epoch)
+        if checkpoint is not None:
+            # All at once: arrays of several processes are made by all of them.
+            self._apply(checkpoint)
+        return epoch
+
+    def _find(self):
         found = list_checkpoints(self.folder)
         for path in found:
             try:
@@ -130,16 +150,15 @@ class Checkpoints(keras.callbacks.Callback):
             except (KeyError, OSError, ValueError) as error:
                 warnings.warn(
                     f"Checkpoint {path} is not used, and kept as {set_aside(path).name}: {error}",
-                    stacklevel=2,
+                    stacklevel=3,
                 )
                 continue
-            self._apply(checkpoint)
-            return checkpoint.epoch
+            return checkpoint
         if found:
             warnings.warn(
                 f"None of {len(found)} checkpoints in {self.folder} can be used: training starts "
                 "again.",
-                stacklevel=2,
+                stacklevel=3,
             )
         return None
 
@@ -182,7 +201,7 @@ class Checkpoints(keras.callbacks.Callback):
             warnings.warn(
                 f"{checkpoint.path} was written with another {', '.join(differing)}: training "
                 "goes on from it, but not bit for bit as it would have there.",
-                stacklevel=3,
+                stacklevel=4,
             )
 
     def _apply(self, checkpoint):
@@ -199,7 +218,7 @@ class Checkpoints(keras.callbacks.Callback):
                 variable.assign(checkpoint.arrays[f"{group}/{number:04d}"])
         for name in self.files:
             # The run folder may hold that of a later epoch, which was not saved.
-            if (checkpoint.path / name).is_file():
+            if is_first() and (checkpoint.path / name).is_file():
                 with replacing(self.run_folder / name) as temporary:
                     shutil.copyfile(checkpoint.path / name, temporary)
         if not self._has_saved:  # else this process goes back to what it saved itself

@@ -1,4 +1,4 @@
-"""The one place that names a backend: repeatability, and the devices that a network learns on.
+"""What differs from backend to backend: repeatability, and the devices that a network learns on.
 
 On several devices every one computes its part of each batch (data parallelism): tensorflow by
 `MirroredStrategy`, jax by `keras.distribution.DataParallel`, torch not at all. A network learns on
@@ -11,6 +11,8 @@ import os
 
 import keras
 import numpy as np
+
+from imetlib.processes import answer_part, process_part
 
 # What `use_devices` was given, in its block.
 _chosen = None
@@ -144,7 +146,7 @@ def call_across_replicas(function, *args):
     return tf.distribute.get_replica_context().merge_call(function, args=args)
 
 
-def predict_on_batch(model, batch):
+def predict_on_batch(model, batch, *, num_rows=None):
     """What a model says of a batch, each row once and in order, on all devices it was built for.
 
     Keras's own would let every copy on tensorflow answer the whole batch, and on jax refuse
@@ -152,16 +154,21 @@ def predict_on_batch(model, batch):
 
     Args:
         model: `keras.Model` with one output.
-        batch: `(batch, ...)` array.
+        batch: `(batch, ...)` array, the same in every process; or the part that `Batches` read.
+        num_rows: int, rows of the whole batch where `batch` is a part.
 
     Returns:
-        `(batch, ...)` array.
+        `(batch, ...)` array, the whole batch in every process.
     """
     num_parts = _num_parts(model)
     if num_parts < 2:
         return model.predict_on_batch(batch)
-    num_rows = len(batch)
+    process, count = process_part()
+    is_part, num_rows = num_rows is not None, num_rows or len(batch)
     rows = np.arange(num_rows + -num_rows % num_parts) % num_rows
+    if count > 1:
+        part = batch if is_part else batch[np.split(rows, count)[process]]
+        return answer_part(model, part)[:num_rows]
     if keras.backend.backend() == "jax":
         with _scope_of(_jax_devices(model)):
             return keras.ops.convert_to_numpy(model.predict_on_batch(batch[rows]))[:num_rows]
@@ -216,6 +223,11 @@ def describe_devices():
 
 def _chosen_devices():
     """Names of the devices chosen; empty for the one that the backend takes by itself."""
+    count = process_part()[1]
+    if count > 1:
+        if _chosen or os.environ.get("IMETLIB_DEVICES", "") not in ("", "0", "all"):
+            raise ValueError(f"{count} processes take all their devices: choose none of them")
+        return keras.distribution.list_devices()
     if _chosen is not None:
         return _find_devices(_chosen)
     text = os.environ.get("IMETLIB_DEVICES", "").strip() or "0"

@@ -10,6 +10,7 @@ import numpy as np
 from imetlib.files import replacing
 from imetlib.models.backbones import backbone_row, build_backbone, find_normalisation
 from imetlib.models.heads import pool_layers
+from imetlib.processes import check_alone
 from imetlib.training.devices import data_parallel, dtype_policy
 from imetlib.training.fit import preprocessing_of
 from imetlib.training.networks import start_of
@@ -60,6 +61,7 @@ def frozen_features(data, split):
     path = _features_file(data, split)
     if path.is_file():
         return np.load(path, mmap_mode="r", allow_pickle=False)
+    check_alone("What frozen backbones see of a collection")
     start = time.perf_counter()
     pictures = _pictures_of(data, split)
     model = build_extractor(data.profile)

@@ -18,6 +18,7 @@ from imetlib.models.backbones import check_image_shape
 from imetlib.models.costs import count_trainable
 from imetlib.models.heads import freeze
 from imetlib.models.multi_attention import training_outputs
+from imetlib.processes import check_shareable, process_part, wait_for_all
 from imetlib.scores import NotFiniteError, Scores
 from imetlib.training.checkpoints import Checkpoints, SwapAverages
 from imetlib.training.devices import data_parallel, num_devices, set_seed
@@ -25,6 +26,7 @@ from imetlib.training.losses import CorrectLabels
 from imetlib.training.metrics import EpochScores, split_halves, weights_only, write_history
 from imetlib.training.networks import WEIGHTS_FILE, build_classifier
 from imetlib.training.optimizers import LearningRate, compile_model
+from imetlib.training.pace import input_rate
 from imetlib.training.part_grouping import AlternateGrouping
 from imetlib.training.part_losses import GroupingLoss
 from imetlib.training.predict import predict_scores, probe_prediction
@@ -122,6 +124,7 @@ def train_network(
         FileNotFoundError: no weights file (see `find_weights`).
     """
     start = time.perf_counter()
+    check_shareable(profile, budget, num_devices())
     if budget is not None and profile.small_epochs:
         raise ValueError(
             f"small_epochs={profile.small_epochs}: a time budget cannot plan with steps of two "
@@ -181,6 +184,7 @@ def train_network(
             seed=seed,
             first_epoch=epoch,
             multiple=num_devices(),
+            part=process_part(),
         )
 
     halves = split_halves(data.collection, val_rows, seed)
@@ -252,6 +256,7 @@ def train_network(
                 _fit_pictures(learner, profile, batches_from, callbacks, first, verbose)
     if watcher.best is None:
         raise NotFiniteError("No epoch gave finite scores: lower `learning_rate` and run again")
+    wait_for_all("best weights")
     weights_only(model).load_weights(folder / WEIGHTS_FILE)
     write_history(folder / "history.csv", watcher.history)
     write_history(folder / "timing.csv", watcher.timing)
@@ -264,7 +269,7 @@ def train_network(
         trainable_params,
         normalisation,
         time.perf_counter() - start + (checkpoints.seconds if profile.epochs else 0.0),
-        _input_rate(batches_from(profile.epochs)),
+        input_rate(batches_from(profile.epochs)),
         None if fastest is None else len(train_rows) / fastest,
         watcher.diverged_at,
         bool(profile.epochs) and rate.halved,
@@ -305,13 +310,6 @@ def _identity_of(profile, data, train_rows, val_rows, exclusive, seed, budget):
             for name, value in rows.items()
         },
     )
-
-
-def _input_rate(batches, most=4):
-    """Pictures a second that batches give when nothing else is done."""
-    start = time.perf_counter()
-    read = sum(len(batches[index][0]) for index in range(min(most, len(batches))))
-    return read / (time.perf_counter() - start)
 
 
 def augmentation_of(profile):

@@ -10,6 +10,7 @@ import numpy as np
 from imetlib.decisions.exclusive import find_exclusive_groups
 from imetlib.models.backbones import build_backbone
 from imetlib.models.costs import count_macs
+from imetlib.processes import check_alone, is_first, wait_for_all
 from imetlib.scores import save_scores
 from imetlib.training.checkpoints import remove_checkpoints
 from imetlib.training.clock import TimeUpError
@@ -64,6 +65,8 @@ def train_fold(
         ValueError: unknown method or fold, or the folder holds a run of other settings;
             nothing is written over it.
     """
+    if method != "network":
+        check_alone("A head in closed form")
     if method not in METHODS:
         raise ValueError(f"Unknown method {method!r}. Known: {', '.join(METHODS)}")
     inner = inner_folds(data)
@@ -95,11 +98,12 @@ def train_fold(
     whole = all(name in scores and len(scores[name].ids) == len(wanted[name][1]) for name in wanted)
     if whole:
         scores = answer_unreadable(data, scores, train_rows)
-    for split, split_scores in scores.items():
-        save_scores(folder / f"scores-{split}.npz", split_scores)
+    if is_first():
+        for split, split_scores in scores.items():
+            save_scores(folder / f"scores-{split}.npz", split_scores)
     if not whole:
         return None
-    if data.profile.backbone.endswith(".keras"):
+    if is_first() and data.profile.backbone.endswith(".keras"):
         shutil.copyfile(data.profile.backbone, folder / Path(data.profile.backbone).name)
     split = f"val fold {val_fold}"
     result = score_crossfitted(collection, scores["val"], split_halves(collection, val_rows, seed))
@@ -109,9 +113,13 @@ def train_fold(
         split = holdout_name(data)
     if facts.get("goes_on"):
         return make_record(data, folder, split, identity, result, facts)
-    record = write_run(data, folder, split, identity, result, facts)
-    # Only a record makes a run that nobody has to repeat.
-    remove_checkpoints(folder)
+    if is_first():
+        record = write_run(data, folder, split, identity, result, facts)
+        # Only a record makes a run that nobody has to repeat.
+        remove_checkpoints(folder)
+    wait_for_all(f"run {folder.name}")
+    if not is_first():
+        record = make_record(data, folder, split, identity, result, facts)
     clear_memory()
     return record
 

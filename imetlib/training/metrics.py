@@ -10,6 +10,7 @@ import numpy as np
 
 from imetlib.decisions.thresholds import crossfit_threshold, search_threshold
 from imetlib.files import replacing
+from imetlib.processes import is_first
 from imetlib.scores import NotFiniteError, Scores
 from imetlib.training.predict import log_loss
 
@@ -77,12 +78,13 @@ class EpochScores(keras.callbacks.Callback):
             row["threshold"] = float(search_threshold(self.y_true, y_prob).threshold)
             if self.best is None or row["val_f2"] > self.best["val_f2"]:
                 self.best, self.best_scores = row, scores
-                with replacing(self.weights_path) as temporary:
-                    weights_only(self.network).save_weights(temporary)
+                if is_first():
+                    with replacing(self.weights_path) as temporary:
+                        weights_only(self.network).save_weights(temporary)
         self.history.append(row)
         seconds = time.perf_counter() - self._start
         self.timing.append({"epoch": epoch, "train_seconds": train_seconds, "seconds": seconds})
-        if self.verbose:
+        if self.verbose and is_first():
             print(
                 f"epoch {epoch}: loss {row['loss']:.5f}, val loss {row['val_loss']:.5f}, "
                 f"val F2 {row['val_f2']:.4f}, {seconds:.0f} s",
@@ -134,6 +136,8 @@ def write_history(path, history):
 
     Times go to a file of their own, so that two runs of one command leave equal histories.
     """
+    if not is_first():
+        return
     with replacing(path) as temporary, temporary.open("w", newline="") as file:
         writer = csv.DictWriter(file, fieldnames=list(history[0]))
         writer.writeheader()

@@ -1,6 +1,6 @@
 """How long a kind of work takes: mean, spread, and whether it has become slow."""
 
-from __future__ import annotations
+from __future__ import time
 
 import math
 from collections import deque
@@ -57,3 +57,10 @@ class Pace:
         usual = min(self._fastest, self._logs / self.count)
         factor = math.exp(sum(map(math.log, self.recent)) / RECENT - usual)
         return factor if factor >= SLOW_FACTOR else 1.0
+
+
+def input_rate(batches, most=4):
+    """Pictures a second that batches give when nothing else is done."""
+    start = time.perf_counter()
+    read = sum(len(batches[index][0]) for index in range(min(most, len(batches))))
+    return read / (time.perf_counter() - start)

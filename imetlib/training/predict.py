@@ -8,9 +8,10 @@ import numpy as np
 from imetlib.collection.batches import Batches
 from imetlib.decisions.exclusive import share_in_groups
 from imetlib.decisions.top_scores import collect_top_scores, write_top_scores
+from imetlib.processes import process_part
 from imetlib.scores import TOP, Scores
 from imetlib.training.clock import TimeUpError
-from imetlib.training.devices import predict_on_batch
+from imetlib.training.devices import num_devices, predict_on_batch
 
 
 def predict_views(model, pictures, rows, preprocessing, *, mirror_view, batch_size=64):
@@ -27,11 +28,17 @@ def predict_views(model, pictures, rows, preprocessing, *, mirror_view, batch_si
     Returns:
         list of one or two `(num_samples, units)` float32 arrays, plain view first.
     """
-    views = []
+    views, part = [], process_part()
+    shared = {"part": part, "multiple": num_devices()} if part[1] > 1 else {}
     for flip in (False, True) if mirror_view else (False,):
-        batches = Batches(pictures, rows, preprocessing, batch_size=batch_size, flip=flip)
+        batches = Batches(pictures, rows, preprocessing, batch_size=batch_size, flip=flip, **shared)
         # predict_on_batch: `predict` would trace anew at each call of a callback.
-        parts = [predict_on_batch(model, batches[index]) for index in range(len(batches))]
+        parts = [
+            predict_on_batch(
+                model, batches[index], num_rows=batches.num_rows(index) if shared else None
+            )
+            for index in range(len(batches))
+        ]
         views.append(np.concatenate(parts).astype(np.float32))
     return views
 

@@ -7,6 +7,7 @@ import numpy as np
 
 from imetlib.collection.batches import fill_up
 from imetlib.models.heads import pooled_features, start_head
+from imetlib.processes import process_part
 from imetlib.training.devices import num_devices
 from imetlib.training.optimizers import compile_model
 from imetlib.training.predict import predict_views
@@ -64,10 +65,12 @@ def _train_head(model, views, labels, profile, verbose):
     scaled = model.get_layer("head_scale")(features)
     dropped = model.get_layer("head_dropout")(scaled)
     head = keras.Model(features, model.get_layer("logits")(dropped))
-    samples, batch_size = len(views) * len(labels), 64 + -64 % num_devices()
+    # Several processes hold each batch whole, as if it came once for each of them.
+    own_devices = num_devices() // process_part()[1]
+    samples, batch_size = len(views) * len(labels), 64 + -64 % own_devices
     compile_model(head, profile, math.ceil(samples / batch_size) * profile.head_epochs)
     x, y, weights = np.concatenate(views), np.concatenate([labels] * len(views)), None
-    if num_devices() > 1:
+    if own_devices > 1:
         # Whole batches only: each device gets an equal part of every one.
         x, y, weights = fill_up(batch_size, x, y)
     head.fit(
