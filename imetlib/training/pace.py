@@ -1,8 +1,9 @@
 """How long a kind of work takes: mean, spread, and whether it has become slow."""
 
-from __future__ import time
+from __future__ import annotations
 
 import math
+import time
 from collections import deque
 
 # Standard deviation of one step or batch against the mean, before any was measured.
