@@ -120,7 +120,8 @@ def read_shard_file(path):
         own = json.loads((table.schema.metadata or {}).get(_OWN, b"{}"))
     # Arrow tells of damage by errors of several kinds.
     except Exception as error:
-        raise ValueError(f"{path} is damaged: {error}") from error
+        reason = " ".join(str(error).split())  # some of Arrow's have several lines
+        raise ValueError(f"{path} is damaged: {reason}") from error
     if not table.schema.equals(shard_schema()):
         raise ValueError(f"{path} is damaged: its columns are not those of a shard")
     return table, own
