@@ -90,7 +90,7 @@ def write_page(folder):
         lines.append(f"| {title} | " + " | ".join(say(*cell) for cell in cells) + " |")
     lines += [
         "",
-        "The slower of reading and network is named. A core reads as fast everywhere as one of the two.",
+        "The slower of reading and network is named. Cores are taken to read alike.",
         "",
     ]
     lines += [f"- {machine.name}: {machine.source}." for machine in machines]
