@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-# It splits the processor in two as it is imported.
-collect_ignore = ["two_devices.py"]
+# Scripts that tests start: importing one splits the processor in two, or needs Ray.
+collect_ignore = ["tag_on_ray.py", "two_devices.py", "two_processes.py"]
 # Who imports one of these runs on Keras's backend.
 ON_A_BACKEND = ("keras", "imetlib.models", "imetlib.training", "imetlib.quiet")
 
