@@ -224,7 +224,7 @@ def make_tf_data(files):
     import tensorflow as tf
 
     def load(path):
-        image = tf.io.decode_image(tf.io.read_file(path), 3, expand_animations=False)
+        image = tf.io.decode_image(tf.io.read_file(path), channels=3, expand_animations=False)
         return tf.cast(tf.image.resize(image, SHAPE[:2]), tf.uint8)
 
     dataset = tf.data.Dataset.from_tensor_slices([str(path) for path in files])
