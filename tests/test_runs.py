@@ -77,9 +77,9 @@ class Watched:
     def __getattr__(self, name):
         return getattr(self.pictures, name)
 
-    def read(self, row):
+    def read(self, row, buffer=None):
         self.read_rows.add(row)
-        return self.pictures.read(row)
+        return self.pictures.read(row, buffer)
 
 
 def assert_equal_files(folder, other):

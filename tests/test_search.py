@@ -341,9 +341,9 @@ class WatchedPictures:
     def __init__(self, pictures, rows):
         self.pictures, self.rows = pictures, rows
 
-    def read(self, row):
+    def read(self, row, buffer=None):
         self.rows.add(row)
-        return self.pictures.read(row)
+        return self.pictures.read(row, buffer)
 
     def __len__(self):
         return len(self.pictures)
