@@ -4,7 +4,7 @@ import json
 import sys
 from pathlib import Path
 
-OK, FAULTS_FOUND = 0, 1
+from imetlib.commands import FAULTS_FOUND, OK
 
 
 def add_tag_arguments(command):

@@ -13,8 +13,6 @@ from imetlib.decisions.saved_rules import RULE_FILE
 from imetlib.delivery.records import FILE_NAME, read_record
 from imetlib.scores import Scores
 
-# runs/<collection>/<run>/ in the output of a notebook, notebooks/<owner>/<slug>/.
-RUN_DEPTH = 7
 # Shrunk pictures are held in memory: some 2 GB at 288 px. Every part builds the networks anew.
 AT_ONCE = 16_384
 
@@ -134,7 +132,7 @@ def answer_pictures(trained, tables, *, at_once=AT_ONCE, progress=None):
 def _finished_runs(place):
     """Runs below a folder that have a rule and are no part of another."""
     found = []
-    for folder, names in paths.walk_folders(place, RUN_DEPTH):
+    for folder, names in paths.walk_folders(place, paths.RUN_DEPTH):
         whole = names.get(FILE_NAME) is False and names.get(RULE_FILE) is False
         if whole and not (folder.parent / FILE_NAME).is_file():
             try:

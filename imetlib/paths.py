@@ -12,6 +12,8 @@ KAGGLE_WORKING = Path(os.environ.get("IMETLIB_KAGGLE_WORKING") or "/kaggle/worki
 COLLECTION_DEPTH = 5
 # models/<owner>/<model>/<framework>/<variation>/<version>/, and one more.
 WEIGHTS_DEPTH = 7
+# runs/<collection>/<run>/ in the output of a notebook, notebooks/<owner>/<slug>/, and one more.
+RUN_DEPTH = 7
 # The disk below it holds more, and says so; what is above the quota ends the session.
 WORKING_BYTES = 20 * 10**9
 

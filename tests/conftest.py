@@ -81,6 +81,27 @@ def prepared(museum, tiny_profile):
 
 
 @pytest.fixture(scope="session")
+def untrained_run(prepared):
+    """Function that fills a folder as notebook 08 leaves one, with networks of all folds that are
+    untrained but for the bias, and the rule of one threshold."""
+    from imetlib.collection.prepared import with_settings
+    from imetlib.decisions.rules import GlobalThreshold
+    from imetlib.decisions.saved_rules import save_rule
+    from imetlib.scores import load_scores
+    from imetlib.training.runs import train_all_folds
+
+    def fill(folder):
+        train_all_folds(with_settings(prepared, epochs=0), folder)
+        rule, labels = GlobalThreshold(), prepared.collection.train
+        scores = load_scores(folder / "scores-oof.npz")
+        rule.fit(scores.y_prob, labels.take(labels.rows_of(scores.ids)), scores.class_names)
+        save_rule(folder / "rule.json", rule, scores.class_names)
+        return folder
+
+    return fill
+
+
+@pytest.fixture(scope="session")
 def corel5k():
     """Labels, out-of-fold scores, folds and class names of 5,000 real pictures."""
     if "IMETLIB_DATA" not in os.environ:

@@ -10,30 +10,21 @@ import pytest
 
 from imetlib import paths
 from imetlib.collection.images import ImageFault
-from imetlib.collection.prepared import with_settings
 from imetlib.collection.tables import read_collection
 from imetlib.decisions.fbeta import constant_answer
-from imetlib.decisions.rules import GlobalThreshold
-from imetlib.decisions.saved_rules import save_rule
 from imetlib.inference import answer_pictures, find_run
 from imetlib.profiles import get_profile
 from imetlib.scores import Scores, load_scores
 from imetlib.training.load import load_run
-from imetlib.training.runs import train_all_folds
 
 FULL = get_profile("full")
 
 
 @pytest.fixture(scope="module")
-def run(prepared, tmp_path_factory):
+def run(untrained_run, tmp_path_factory):
     """Networks of all folds, untrained but for the bias, as notebook 08 leaves them."""
     folder = tmp_path_factory.mktemp("runs") / "imet" / "submission"
-    train_all_folds(with_settings(prepared, epochs=0), folder)
-    rule, labels = GlobalThreshold(), prepared.collection.train
-    scores = load_scores(folder / "scores-oof.npz")
-    rule.fit(scores.y_prob, labels.take(labels.rows_of(scores.ids)), scores.class_names)
-    save_rule(folder / "rule.json", rule, scores.class_names)
-    return folder
+    return untrained_run(folder)
 
 
 @pytest.fixture

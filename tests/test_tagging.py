@@ -16,29 +16,21 @@ pytest.importorskip("pyarrow", reason="the extra `ray` is not installed: no pyar
 import pyarrow.parquet as pq
 
 from imetlib.__main__ import main
-from imetlib.collection.prepared import with_settings
-from imetlib.decisions.rules import GlobalThreshold, MeanCount
+from imetlib.decisions.rules import MeanCount
 from imetlib.decisions.saved_rules import save_rule
-from imetlib.scores import load_scores
 from imetlib.tag_files import list_pictures, read_shard_file
 from imetlib.tag_job import open_job, plan_job
 from imetlib.tagger import Tagger, tag_here
 from imetlib.training.load import load_run
-from imetlib.training.runs import train_all_folds
 
 SHARDS, TOP = 4, 5
 
 
 @pytest.fixture(scope="module")
-def run(prepared, tmp_path_factory):
+def run(untrained_run, tmp_path_factory):
     """Folder of untrained networks of all folds, with a rule."""
     folder = tmp_path_factory.mktemp("runs") / "run"
-    train_all_folds(with_settings(prepared, epochs=0), folder)
-    rule, labels = GlobalThreshold(), prepared.collection.train
-    scores = load_scores(folder / "scores-oof.npz")
-    rule.fit(scores.y_prob, labels.take(labels.rows_of(scores.ids)), scores.class_names)
-    save_rule(folder / "rule.json", rule, scores.class_names)
-    return folder
+    return untrained_run(folder)
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,6 @@ Beside `pictures.bin` a journal grows, a row a picture; `origin.npz` says what t
 
 from __future__ import annotations
 
-import os
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy as np
 
 from imetlib.collection.cachefiles import INDEX_FILE, PICTURES_FILE, encode_picture
 from imetlib.collection.images import ImageError, ImageFault, decode_image, map_in_threads, shrink
+from imetlib.files import sync
 
 JOURNAL_FILE = "journal.bin"
 ORIGIN_FILE = "origin.npz"
@@ -80,7 +80,7 @@ def write_pictures(
             if len(rows) % _TOGETHER == 0:
                 file.flush()
                 journal.flush()
-        _flush_to_disk(file)
+    sync(folder / PICTURES_FILE)
     table = np.array(rows, ROW)
     _save(
         folder / INDEX_FILE,
@@ -137,9 +137,4 @@ def _count_same(before, origin) -> int:
 def _save(path: Path, arrays: dict[str, np.ndarray]) -> None:
     with path.open("wb") as file:
         np.savez(file, **arrays)  # type: ignore[arg-type]
-        _flush_to_disk(file)
-
-
-def _flush_to_disk(file) -> None:
-    file.flush()
-    os.fsync(file.fileno())
+    sync(path)

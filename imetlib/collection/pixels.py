@@ -11,6 +11,7 @@ import zlib
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -53,14 +54,17 @@ class Pixels:
         Raises:
             ValueError: an id that is not there.
         """
-        places = {name: row for row, name in enumerate(self.ids)}
         ids = list(ids)
-        missing = [name for name in ids if name not in places]
+        missing = [name for name in ids if name not in self._row_of]
         if missing:
             raise ValueError(
                 f"{len(missing)} of the ids are not among these pictures: {missing[0]}"
             )
-        return np.array([places[name] for name in ids], np.int64)
+        return np.array([self._row_of[name] for name in ids], np.int64)
+
+    @cached_property
+    def _row_of(self) -> dict[str, int]:
+        return {name: row for row, name in enumerate(self.ids)}
 
     def gather(self, rows: np.ndarray, preprocessing: Preprocessing, *, flip: bool = False):
         """Rows as a batch.

@@ -8,9 +8,6 @@ from pathlib import Path
 from imetlib import paths
 from imetlib.files import making_folder, replacing
 
-# runs/<collection>/<run>/ in the output of a notebook, notebooks/<owner>/<slug>/, and one more.
-_DEPTH = 7
-
 
 def fetch_run(folder: str | Path) -> str:
     """On Kaggle, bring a run of an earlier session to where it goes on; elsewhere do nothing.
@@ -32,7 +29,7 @@ def fetch_run(folder: str | Path) -> str:
         return ""
     found = [
         place
-        for place, _ in paths.walk_folders(paths.KAGGLE_INPUT, _DEPTH)
+        for place, _ in paths.walk_folders(paths.KAGGLE_INPUT, paths.RUN_DEPTH)
         if (place.parent.name, place.name) == (folder.parent.name, folder.name)
         and any(place.glob("fold*/"))
     ]

@@ -103,29 +103,26 @@ class Run:
         rows = np.arange(len(ids))
         preprocessing = preprocessing_of(profile)
         if record["method"] == "network":
-            model = self._network(
-                folder, lambda: load_member(folder, record, profile, len(self.class_names))
-            )
+            model = self._network(folder, folder, record, profile)
             views = predict_views(
                 model, pictures, rows, preprocessing, mirror_view=profile.mirror_view
             )
             return self._share(record, ids, np.mean(views, axis=0))
         key = (profile.backbone, preprocessing, profile.precision, record["weights_sha256"])
         if key not in built:
-            model = self._network(
-                key, lambda: load_member(folder, record, profile, len(self.class_names))
-            )
+            model = self._network(key, folder, record, profile)
             views = predict_views(model, pictures, rows, preprocessing, mirror_view=True)
             built[key] = np.mean(views, axis=0)
         head = load_head(folder, record["method"])
         return self._share(record, ids, apply_head(head, built[key]))
 
-    def _network(self, key, build):
-        if self.kept is None:
-            return build()
-        if key not in self.kept:
-            self.kept[key] = build()
-        return self.kept[key]
+    def _network(self, key, folder, record, profile):
+        model = None if self.kept is None else self.kept.get(key)
+        if model is None:
+            model = load_member(folder, record, profile, len(self.class_names))
+            if self.kept is not None:
+                self.kept[key] = model
+        return model
 
     def _share(self, record, ids, logits):
         exclusive = record.get("exclusive_groups", ())
