@@ -8,6 +8,7 @@ Reference:
 
 import keras
 
+from imetlib.models.batch_normalization import BatchNormalization
 from imetlib.models.layers import AlignedResize, ChannelUnitNorm
 
 ATTENTION_TYPES = ("mixed", "channel", "spatial")
@@ -136,7 +137,7 @@ def conv(x, filters, size, *, strides=1, name):
 
 def bn_relu(x, name):
     # Keras's momentum of 0.99 leaves stale statistics after a few hundred steps.
-    x = keras.layers.BatchNormalization(momentum=0.9, epsilon=1e-5, name=f"{name}_bn")(x)
+    x = BatchNormalization(momentum=0.9, epsilon=1e-5, name=f"{name}_bn")(x)
     return keras.layers.ReLU(name=f"{name}_relu")(x)
 
 

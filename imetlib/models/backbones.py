@@ -8,6 +8,7 @@ from pathlib import Path
 import keras
 
 from imetlib.models.backbone_table import BACKBONES, Backbone, row_of_model
+from imetlib.models.batch_normalization import fuse_batch_normalization
 from imetlib.models.model_files import check_model_file
 from imetlib.models.normalisation import (
     NORMALISATION_OF_WEIGHTS,
@@ -141,7 +142,8 @@ def build_backbone(name, image_shape, *, weights=None, normalisation=None):
 
     BatchNormalization layers get a momentum of 0.9: Keras's 0.99 or 0.999 leaves stale
     statistics after a fine-tuning of a few hundred steps, and the score in inference mode
-    falls below that of the frozen net.
+    falls below that of the frozen net. They learn by the fused kernel
+    (`imetlib.models.batch_normalization`).
 
     A model of the user's is copied: its layers keep names, weights and dtype policies and
     stand flat in the result (models inside it stay whole); the last layer is "feature_map".
@@ -176,6 +178,7 @@ def build_backbone(name, image_shape, *, weights=None, normalisation=None):
             include_top=False, weights=None, input_tensor=normalised, **row.options
         )
         _load_weights(backbone, path, label)
+    fuse_batch_normalization(_all_layers(backbone))
     for layer in _all_layers(backbone):
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.momentum = 0.9

@@ -2,6 +2,8 @@
 
 import keras
 
+from imetlib.models.batch_normalization import BatchNormalization
+
 _KERNELS = (11, 5, 3, 3, 3)
 # Max-pooling stands after these convolutions.
 _POOLED = (1, 2, 5)
@@ -85,7 +87,7 @@ def cifar_alexnet(
             name=f"conv{stage}",
         )(x)
         if batch_normalization:
-            x = keras.layers.BatchNormalization(momentum=0.9, name=f"conv{stage}_bn")(x)
+            x = BatchNormalization(momentum=0.9, name=f"conv{stage}_bn")(x)
         x = keras.layers.ReLU(name=f"conv{stage}_relu")(x)
         if stage in _POOLED:
             x = keras.layers.MaxPooling2D(2, strides=pool_stride, name=f"pool{stage}")(x)

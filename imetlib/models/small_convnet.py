@@ -2,6 +2,8 @@
 
 import keras
 
+from imetlib.models.batch_normalization import BatchNormalization
+
 
 def SmallConvNet(
     *, filters=24, include_top=False, weights=None, input_tensor=None, input_shape=None
@@ -38,7 +40,7 @@ def SmallConvNet(
                 use_bias=False,
                 name=name,
             )(x)
-            x = keras.layers.BatchNormalization(name=f"{name}_bn")(x)
+            x = BatchNormalization(name=f"{name}_bn")(x)
             x = keras.layers.ReLU(name=f"{name}_relu")(x)
     source = inputs
     if input_tensor is not None:
