@@ -234,22 +234,24 @@ def shares_of(step, turns=2):
 
 
 def own_times(events):
-    """Time of a thread's operations by kind, without that of the events inside them.
+    """Time of a thread's operations by kind, without that of the operations inside them.
 
     Args:
         events: list of (start, negative duration, name), which lie in each other or apart. Names
-            of operations end with ":" and their type; others are no operations.
+            of operations end with ":" and their type; what has no ":", or "::", is a function of
+            the runtime and counts for the operation that it serves.
     """
-    times, open_events = Counter(), []
+    times, open_operations = Counter(), []
     for start, negative, name in sorted(events):
-        while open_events and open_events[-1][0] <= start:
-            open_events.pop()
-        if open_events and open_events[-1][1]:
-            times[open_events[-1][1]] += negative
-        kind = kind_of(name.rpartition(":")[2]) if ":" in name else None
-        if kind:
-            times[kind] -= negative
-        open_events.append((start - negative, kind))
+        if ":" not in name or "::" in name:
+            continue
+        kind = kind_of(name.rpartition(":")[2])
+        while open_operations and open_operations[-1][0] <= start:
+            open_operations.pop()
+        if open_operations:
+            times[open_operations[-1][1]] += negative
+        times[kind] -= negative
+        open_operations.append((start - negative, kind))
     return +times
 
 

@@ -37,7 +37,7 @@ def check_settings(profile):
         ("head", ("mean_max", "mean", "max", "csra", "ml_decoder")),
         ("batch_norm", ("train", "frozen")),
         ("divergence", ("stop", "halve")),
-        ("precision", ("float32", "mixed_bfloat16", "mixed_float16")),
+        ("precision", ("auto", "float32", "mixed_bfloat16", "mixed_float16")),
         ("resize_mode", ("squash", "pad", "crop")),
         ("bad_pictures", ("raise", "report")),
     ):

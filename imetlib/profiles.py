@@ -70,7 +70,8 @@ class Profile:
         head: one of `imetlib.models.heads.HEADS`: "mean_max", "mean", "max", "csra" or
             "ml_decoder".
         ema: momentum of the running mean of the weights that is scored; 0 for none.
-        precision: dtype policy of the backbone.
+        precision: dtype policy of the backbone; "auto": as the devices here are made for
+            (`imetlib.precision.find_precision`), float32 on processors.
         batch_norm: "train" or "frozen" statistics in layers that learn.
         divergence: what follows an epoch whose loss or weights are no numbers: "stop", or "halve":
             once, training goes on from the epoch before it with half the learning rate.
@@ -245,7 +246,7 @@ _PROFILES = {
         learning_rate=1e-3,
     ),
     # The last two stages cost half of all layers and, on the watercolours, score as well.
-    "full": Profile(name="full", trainable_from="late", learning_rate=5e-4),
+    "full": Profile(name="full", trainable_from="late", learning_rate=5e-4, precision="auto"),
 }
 
 

@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 
 from imetlib.collection.batches import fill_up
-from imetlib.training import devices
-from imetlib.training.devices import describe_devices, num_devices, use_devices
+from imetlib.training import data_parallel
+from imetlib.training.data_parallel import num_devices, use_devices
+from imetlib.training.devices import describe_devices
 from imetlib.training.fit import train_network
 
 BACKEND = keras.backend.backend()
@@ -175,7 +176,7 @@ def two_accelerators(monkeypatch):
     """A machine with two GPUs, as far as one asks for names."""
     monkeypatch.delenv("IMETLIB_DEVICES", raising=False)
     names = ["GPU:0", "GPU:1"]
-    monkeypatch.setattr(devices, "_device_names", lambda backend, accelerators=False: names)
+    monkeypatch.setattr(data_parallel, "_device_names", lambda backend, accelerators=False: names)
 
 
 @on_several

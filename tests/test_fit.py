@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import math
+import threading
 
 import keras
 import numpy as np
@@ -13,11 +14,12 @@ from imetlib.decisions.fbeta import fbeta_samples
 from imetlib.decisions.thresholds import crossfit_threshold, search_threshold
 from imetlib.models.backbones import build_backbone
 from imetlib.models.heads import attach_head, freeze
+from imetlib.profiles import get_profile
 from imetlib.scores import Scores
-from imetlib.training import metrics
+from imetlib.training import metrics, optimizers
 from imetlib.training.fit import preprocessing_of, train_network
 from imetlib.training.metrics import EpochScores, split_halves
-from imetlib.training.optimizers import compile_model
+from imetlib.training.optimizers import StopOnNaN, compile_model, steps_in_one_call
 from imetlib.training.predict import predict_scores
 
 
@@ -408,3 +410,84 @@ def test_late_layers_of_an_unknown_model_are_not_guessed():
     model = attach_head(backbone, 5)
     with pytest.raises(ValueError, match="stages of own are late is not known"):
         freeze(model, "late")
+
+
+@pytest.mark.skipif(
+    keras.backend.backend() != "jax", reason="tensorflow reads the loss after every call"
+)
+def test_the_end_of_a_step_is_not_waited_for():
+    """Keras reads the loss in a thread of its own where every callback allows it."""
+    names = []
+
+    class Names(keras.callbacks.Callback):
+        async_safe = True
+
+        def on_train_batch_end(self, batch, logs=None):
+            names.append(threading.current_thread().name)
+
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    zeros = np.zeros((8, 2), np.float32), np.zeros((8, 1), np.float32)
+    model.fit(*zeros, batch_size=2, verbose=0, callbacks=[StopOnNaN(), Names()])
+    assert len(names) == 4 and threading.current_thread().name not in names
+
+
+def test_a_loss_that_is_no_number_ends_training():
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    inputs = np.full((512, 2), np.nan, np.float32)
+    history = model.fit(
+        inputs, inputs[:, :1], batch_size=1, epochs=3, verbose=0, callbacks=[StopOnNaN()]
+    ).history
+    assert len(history["loss"]) == 1 and not math.isfinite(history["loss"][0])
+
+
+@pytest.mark.skipif(
+    keras.backend.backend() != "tensorflow", reason="steps in one call are for tensorflow"
+)
+@pytest.mark.parametrize("changes", [{}, {"accumulation": 3}, {"ema": 0.5}])
+def test_steps_in_one_call_are_the_same_steps(prepared, rows, tmp_path, monkeypatch, changes):
+    """With 3 steps a call and 5 an epoch, so that the last call of an epoch is a short one."""
+    profile = dataclasses.replace(prepared.profile, epochs=2, batch_size=8, **changes)
+    found = []
+    for count in (1, 3):
+        monkeypatch.setattr(optimizers, "steps_in_one_call", lambda count=count: count)
+        trained = train_network(profile, prepared, *rows, tmp_path / str(count))
+        found.append((trained.history, trained.val_scores.logits))
+    # As text: the loss of epoch 0 is no number, which equals nothing.
+    assert str(found[0][0]) == str(found[1][0])
+    np.testing.assert_array_equal(found[0][1], found[1][1])
+
+
+def test_steps_in_one_call_by_device(monkeypatch):
+    monkeypatch.setattr(optimizers, "accelerator_names", lambda: None)
+    assert steps_in_one_call() == 1
+    monkeypatch.setattr(optimizers, "accelerator_names", lambda: "Tesla T4, Tesla T4")
+    assert steps_in_one_call() == (8 if keras.backend.backend() == "tensorflow" else 1)
+    profile = get_profile("fast")
+    inputs = keras.Input((2,))
+    model = keras.Model(inputs, keras.layers.Dense(1)(inputs))
+    compile_model(model, profile, 10)
+    assert model.steps_per_execution == steps_in_one_call()
+    compile_model(model, profile, None)
+    assert model.steps_per_execution == 1, "a time budget looks at every step"
+    monkeypatch.setattr(optimizers, "num_replicas", lambda: 2)
+    assert steps_in_one_call() == 1
+
+
+@pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
+def test_half_precision_learns_as_float32_does(prepared, rows, tmp_path, precision):
+    """With all that an update can have; the scores of a short training are those of float32."""
+    profile = dataclasses.replace(prepared.profile, epochs=2, ema=0.5, accumulation=2)
+    found = [
+        train_network(
+            dataclasses.replace(profile, precision=name), prepared, *rows, tmp_path / name
+        )
+        for name in ("float32", precision)
+    ]
+    losses = [[row["val_loss"] for row in trained.history[1:]] for trained in found]
+    np.testing.assert_allclose(losses[1], losses[0], rtol=0.02)
+    assert not found[1].diverged_at
+    layers = [x.compute_dtype for x in found[1].model.layers if "conv" in x.name]
+    assert layers and set(layers) == {precision.removeprefix("mixed_")}
+    assert {weight.dtype for weight in found[1].model.trainable_weights} == {"float32"}

@@ -42,7 +42,7 @@ def test_overrides_replace_and_none_leaves():
         ({"epoch": 3}, "Unknown settings: epoch. Known: .*epochs"),
         ({"loss": "hinge"}, "`loss` must be one of bce, focal, .*splc. Received: 'hinge'"),
         ({"batch_norm": "off"}, "one of train, frozen"),
-        ({"precision": "float16"}, "one of float32, mixed_bfloat16"),
+        ({"precision": "float16"}, "one of auto, float32, mixed_bfloat16"),
         ({"resize_mode": "fit"}, "one of squash, pad, crop"),
         ({"num_folds": 1}, "num_folds=1"),
         # Fold 0 is the holdout: two folds leave nothing to choose by.

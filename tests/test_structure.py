@@ -23,6 +23,7 @@ TOP = {
     "archives",
     "files",
     "paths",
+    "precision",
     "profile_checks",
     "processes",
     "profiles",

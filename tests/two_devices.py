@@ -34,13 +34,8 @@ from imetlib.models.backbones import build_backbone
 from imetlib.profiles import Profile
 from imetlib.training.checkpoint_files import list_checkpoints, load_checkpoint
 from imetlib.training.clock import TimeBudget
-from imetlib.training.devices import (
-    data_parallel,
-    describe_devices,
-    num_devices,
-    predict_on_batch,
-    use_devices,
-)
+from imetlib.training.data_parallel import data_parallel, num_devices, predict_on_batch, use_devices
+from imetlib.training.devices import describe_devices
 from imetlib.training.features import build_extractor, frozen_features
 from imetlib.training.fit import preprocessing_of, train_network
 from imetlib.training.fold_runs import train_fold

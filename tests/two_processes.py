@@ -20,7 +20,8 @@ from imetlib.collection.prepared import prepare_collection
 from imetlib.models.backbones import build_backbone
 from imetlib.processes import check_agreement, is_first, process_part
 from imetlib.profiles import Profile
-from imetlib.training.devices import describe_devices, num_devices
+from imetlib.training.data_parallel import num_devices
+from imetlib.training.devices import describe_devices
 from imetlib.training.fit import train_network
 from imetlib.training.fold_runs import train_fold
 from imetlib.training.load import load_run

@@ -14,6 +14,7 @@ from imetlib.collection.images import ImageError, ImageFault, decode_image
 from imetlib.collection.museum import DRAWING_VERSION, draw_museum
 from imetlib.collection.tables import Collection, read_collection
 from imetlib.paths import find_collection, runs_folder
+from imetlib.precision import find_precision
 from imetlib.profiles import Profile
 
 FOLDS_SEED = 0
@@ -140,6 +141,7 @@ def prepare_tables(profile, collection="", out="", *, progress=False):
     read = read_collection(root)
     if profile.image_shape is None or profile.epochs is None:
         profile = profile.for_collection(*_picture_sizes(read), len(read.train))
+    profile = replace(profile, precision=find_precision(profile.precision))
     workspace = runs_folder(out) / root.name
     if workspace == root:
         workspace = runs_folder(out) / f"{root.name}-work"

@@ -30,7 +30,7 @@ from imetlib.training.checkpoint_files import (
     save_checkpoint,
     set_aside,
 )
-from imetlib.training.devices import num_devices
+from imetlib.training.data_parallel import num_devices
 from imetlib.training.run_files import changes_of
 
 FOLDER = "checkpoints"

@@ -11,7 +11,8 @@ from imetlib.files import replacing
 from imetlib.models.backbones import backbone_row, build_backbone, find_normalisation
 from imetlib.models.heads import pool_layers
 from imetlib.processes import check_alone
-from imetlib.training.devices import data_parallel, dtype_policy
+from imetlib.training.data_parallel import data_parallel
+from imetlib.training.devices import dtype_policy
 from imetlib.training.fit import preprocessing_of
 from imetlib.training.networks import start_of
 from imetlib.training.predict import predict_views

@@ -21,11 +21,12 @@ from imetlib.models.multi_attention import training_outputs
 from imetlib.processes import check_shareable, process_part, wait_for_all
 from imetlib.scores import NotFiniteError, Scores
 from imetlib.training.checkpoints import Checkpoints, SwapAverages
-from imetlib.training.devices import data_parallel, num_devices, set_seed
+from imetlib.training.data_parallel import data_parallel, num_devices
+from imetlib.training.devices import set_seed
 from imetlib.training.losses import CorrectLabels
 from imetlib.training.metrics import EpochScores, split_halves, weights_only, write_history
 from imetlib.training.networks import WEIGHTS_FILE, build_classifier
-from imetlib.training.optimizers import LearningRate, compile_model
+from imetlib.training.optimizers import LearningRate, StopOnNaN, compile_model
 from imetlib.training.pace import input_rate
 from imetlib.training.part_grouping import AlternateGrouping
 from imetlib.training.part_losses import GroupingLoss
@@ -191,7 +192,7 @@ def train_network(
     watcher = EpochScores(model, score, y_val, halves, folder / WEIGHTS_FILE, verbose)
     batches = batches_from(0)
     learner, parts = model, {"scores": watcher}
-    callbacks, first = [keras.callbacks.TerminateOnNaN()], None
+    callbacks, first = [StopOnNaN()], None
     if profile.attention == "multi" and profile.epochs:
         learner = training_outputs(model, class_frequency=labels.mean(axis=0))
         parts["grouping"] = AlternateGrouping(

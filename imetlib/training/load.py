@@ -13,7 +13,7 @@ from imetlib.delivery.records import read_record
 from imetlib.models.backbones import find_weights
 from imetlib.scores import Scores, load_class_names, mean_scores
 from imetlib.training.closed_form import apply_head, load_head
-from imetlib.training.devices import data_parallel
+from imetlib.training.data_parallel import data_parallel
 from imetlib.training.features import build_extractor
 from imetlib.training.fit import preprocessing_of
 from imetlib.training.networks import load_classifier, start_of

@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from imetlib.training.devices import call_across_replicas, num_replicas, sum_over_replicas
+from imetlib.training.data_parallel import call_across_replicas, num_replicas, sum_over_replicas
 
 
 @keras.saving.register_keras_serializable("imetlib")

@@ -1,8 +1,9 @@
-"""What a network learns by: optimizer, schedule and loss of a profile."""
+"""What a network learns by: optimizer, schedule and loss of a profile, and when it stops."""
 
 import keras
 
-from imetlib.training.devices import num_replicas
+from imetlib.training.data_parallel import num_replicas
+from imetlib.training.devices import accelerator_names
 from imetlib.training.losses import LOSSES
 from imetlib.training.mirrored import MirroredAdamW, MirroredLossScale
 from imetlib.training.part_losses import SharedTargets
@@ -10,6 +11,7 @@ from imetlib.training.schedules import warmup_cosine
 
 # Weight of each part's own loss.
 PART_WEIGHT = 0.1
+STEPS_IN_ONE_CALL = 8
 
 
 def compile_model(model, profile, updates):
@@ -43,8 +45,37 @@ def compile_model(model, profile, updates):
     loss = LOSSES[profile.loss]()
     # Multi-attention has several logits an attribute while it learns.
     several = len(model.output.shape) == 3
-    model.compile(optimizer=optimizer, loss=SharedTargets(loss, PART_WEIGHT) if several else loss)
+    model.compile(
+        optimizer=optimizer,
+        loss=SharedTargets(loss, PART_WEIGHT) if several else loss,
+        # A time budget takes the time of each.
+        steps_per_execution=1 if updates is None else steps_in_one_call(),
+    )
     return loss, schedule
+
+
+def steps_in_one_call():
+    """Training steps between which Python does nothing, int.
+
+    On tensorflow Keras waits for the loss at the end of every call, and an accelerator then waits
+    for Python. A processor has nothing to wait for (`benchmarks.steps`); jax would compile so many
+    steps one after the other, and needs none of it (`StopOnNaN`). Under
+    `MirroredStrategy` Keras 3.15 fails with batches of several sizes.
+    """
+    waits = keras.backend.backend() == "tensorflow" and accelerator_names()
+    return STEPS_IN_ONE_CALL if waits and num_replicas() == 1 else 1
+
+
+class StopOnNaN(keras.callbacks.TerminateOnNaN):
+    """Ends training soon after a step whose loss is no number.
+
+    Because of Keras's own, the next step waits for the loss of the last one and a GPU for Python.
+    This one lets Keras read it in a thread beside training on jax and torch; the end of an epoch
+    waits for it. On tensorflow Keras reads the loss after every call itself
+    (`steps_in_one_call`).
+    """
+
+    async_safe = True
 
 
 class LearningRate:

@@ -13,7 +13,7 @@ import numpy as np
 from keras import ops
 
 from imetlib.models.multi_attention import masks_of_map
-from imetlib.training.devices import num_devices, predict_on_batch
+from imetlib.training.data_parallel import num_devices, predict_on_batch
 from imetlib.training.part_losses import GroupingLoss, distance_loss, diversity_loss
 
 

@@ -11,7 +11,7 @@ from imetlib.decisions.top_scores import collect_top_scores, write_top_scores
 from imetlib.processes import process_part
 from imetlib.scores import TOP, Scores
 from imetlib.training.clock import TimeUpError
-from imetlib.training.devices import num_devices, predict_on_batch
+from imetlib.training.data_parallel import num_devices, predict_on_batch
 
 
 def predict_views(model, pictures, rows, preprocessing, *, mirror_view, batch_size=64):

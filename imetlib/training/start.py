@@ -8,7 +8,7 @@ import numpy as np
 from imetlib.collection.batches import fill_up
 from imetlib.models.heads import pooled_features, start_head
 from imetlib.processes import process_part
-from imetlib.training.devices import num_devices
+from imetlib.training.data_parallel import num_devices
 from imetlib.training.optimizers import compile_model
 from imetlib.training.predict import predict_views
 from imetlib.training.ridge import fit_ridge

@@ -12,8 +12,10 @@ from imetlib.files import replacing
 from imetlib.models.cifar_alexnet import cifar_alexnet
 from imetlib.models.costs import count_trainable
 from imetlib.models.crop_classifier import crop_classifier
-from imetlib.training.devices import accelerator_names, dtype_policy, set_seed, use_devices
+from imetlib.training.data_parallel import use_devices
+from imetlib.training.devices import accelerator_names, dtype_policy, set_seed
 from imetlib.training.metrics import weights_only, write_history
+from imetlib.training.optimizers import StopOnNaN
 from imetlib.training.predict import clear_memory
 from imetlib.training.schedules import warmup_cosine
 from imetlib.training.ten_crop_run import BASE, HEADS, WHOLE
@@ -244,7 +246,7 @@ def _fit(run, name, model, batches, steps, epochs, held_out, verbose):
         validation_data=(held_out, run.labels[run.held_out]),
         validation_batch_size=500,
         verbose=verbose,
-        callbacks=[keras.callbacks.TerminateOnNaN()],
+        callbacks=[StopOnNaN()],
     ).history
     if len(history["loss"]) < epochs or not np.isfinite(history["loss"]).all():
         raise ValueError(f"{name} diverged: start a run with a lower learning rate")

@@ -20,7 +20,8 @@ from imetlib.delivery.records import new_record, replace_record
 from imetlib.files import replacing
 from imetlib.models.crop_classifier import image_views_model
 from imetlib.paths import runs_folder
-from imetlib.training.devices import accelerator_names, describe_devices, use_devices
+from imetlib.training.data_parallel import use_devices
+from imetlib.training.devices import accelerator_names, describe_devices
 from imetlib.training.predict import clear_memory
 from imetlib.training.ten_crop import (
     feature_network,
