@@ -9,7 +9,7 @@
 #   make kaggle NOTEBOOK=09_inference OWNER=you OPTIONS="--kernel you/my-training"
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-backends test-faults test-kaggle kaggle-environments check lab notebooks bench bench-decisions bench-attention bench-ten-crop bench-checkpoints bench-export bench-size bench-gpu kaggle clean FORCE
+.PHONY: help demo test test-backends test-engines engines test-faults test-kaggle kaggle-environments check lab notebooks bench bench-decisions bench-attention bench-ten-crop bench-checkpoints bench-export bench-size bench-gpu kaggle clean FORCE
 
 VENV ?= .venv
 PYTHON ?= python3.13 python3.12 python3.11 python3
@@ -28,12 +28,21 @@ NBVAL := $(PY) -m pytest --nbval --nbval-current-env --nbval-cell-timeout 300 \
 # Half of the work of `test`: what starts other programs, and what trains longest.
 SECOND := tests/kaggle tests/browser \
 	$(patsubst %,tests/test_%.py,timed data_parallel checkpoints export fit)
+# The files that need jax or Ray; on tensorflow most of the first is skipped.
+ENGINES_TESTS = { failed=0; \
+	KERAS_BACKEND=jax $(ENGINES_PY) -m pytest -q -rs tests/test_processes.py || failed=1; \
+	$(ENGINES_PY) -m pytest -q -rs tests/test_tagging.py || failed=1; \
+	[ $$failed = 0 ]; }
 # A process group of its own, so that all of it can be ended.
 GROUP := $(PY) -c "import os, sys; os.setsid(); os.execvp(sys.argv[1], sys.argv[1:])"
 
 # Two more, for tests: the versions of Kaggle's image, and its client.
 KAGGLE := $(VENV)-kaggle
 CLIENT := $(VENV)-kaggle-client
+# And one on top of $(VENV): jax and Ray. It stays apart because both change what is tested there:
+# Keras starts more slowly where jax is, pandas keeps strings otherwise where pyarrow is.
+ENGINES := $(VENV)-engines
+ENGINES_PY := "$(ENGINES)/bin/python"
 
 # What the environment was made for: a moved checkout or another TF needs a new one.
 MADE_FOR := $(TF) $(CURDIR)
@@ -56,7 +65,8 @@ test: $(INSTALLED)  ## ruff, pytest (unit, contract, doctest), every notebook un
 	trap 'kill -- -$$lane; exit 130' INT TERM; \
 	step "pytest: unit, contract, doctest (the others run beside it)" \
 		$(PY) -m pytest -q $(addprefix --ignore ,$(SECOND)); \
-	step "nbval: notebooks; pytest: bundles as on Kaggle, a browser, training" wait $$lane; \
+	step "nbval: notebooks; pytest: bundles as on Kaggle, a browser, training, jax and Ray" \
+		wait $$lane; \
 	cat "$$log"; rm -f "$$log"; \
 	if [ -n "$$failed" ]; then printf '\nFailed: %s\n' "$${failed#, }"; exit 1; fi; \
 	printf '\nAll passed.\n'
@@ -66,19 +76,29 @@ define SECOND_LANE
 status=0
 $(NBVAL) -q notebooks/0*.ipynb || status=1
 $(PY) -m pytest -q -rs -s $(SECOND) || status=1
+if [ -e "$(ENGINES)/installed" ]; then
+	$(ENGINES_TESTS) || status=1
+else
+	echo "No $(ENGINES), so no training in processes and no Ray: make test-engines adds them."
+fi
 exit $$status
 endef
 export SECOND_LANE
 
-test-backends: $(INSTALLED)  ## tests of models/ and training/ on tensorflow, jax and torch
-	@if ! $(PY) -c 'import jax, torch' 2>/dev/null; then \
-		echo "Adding jax and torch to $(VENV)."; \
-		$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[backends]'; \
+test-engines: $(ENGINES)/installed  ## training in several processes on jax, and tagging with Ray
+	@$(ENGINES_TESTS)
+
+test-backends: $(ENGINES)/installed  ## tests of models/ and training/ on tensorflow, jax and torch
+	@if ! $(ENGINES_PY) -c 'import torch' 2>/dev/null; then \
+		echo "Adding torch to $(ENGINES)."; \
+		$(ENGINES_PY) -m pip install --quiet --disable-pip-version-check \
+			-c constraints.txt -e '.[backends]'; \
 	fi
 	@failed=; \
 	for backend in $(BACKENDS); do \
 		printf '\n== pytest on %s\n' "$$backend"; \
-		KERAS_BACKEND=$$backend $(PY) -m pytest -q -rs -m 'keras and not slow and not gpu' \
+		KERAS_BACKEND=$$backend $(ENGINES_PY) -m pytest -q -rs \
+			-m 'keras and not slow and not gpu' \
 			|| failed="$$failed, $$backend"; \
 	done; \
 	if [ -n "$$failed" ]; then printf '\nFailed: %s\n' "$${failed#, }"; exit 1; fi; \
@@ -139,7 +159,7 @@ kaggle: $(INSTALLED)  ## a notebook as a folder to upload to Kaggle, checked; ne
 
 clean:  ## remove the environment made here, demo/ and caches; data/ and runs/ stay
 	@if [ -e "$(OURS)" ]; then echo 'rm -rf "$(VENV)"'; rm -rf "$(VENV)"; fi
-	rm -rf "$(KAGGLE)" "$(CLIENT)"
+	rm -rf "$(KAGGLE)" "$(CLIENT)" "$(ENGINES)"
 	rm -rf artefacts demo build dist imetlib.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
 	find imetlib tests notebooks benchmarks \( -name __pycache__ -o -name .ipynb_checkpoints \) \
 		-prune -exec rm -rf {} +
@@ -199,6 +219,17 @@ $(CLIENT)/installed: | $(INSTALLED)
 	"$(CLIENT)/bin/python" -m pip install --quiet --disable-pip-version-check 'kaggle>=2.2' six; \
 	touch $@
 
+engines: $(ENGINES)/installed
+
+# What is in $(VENV) is seen from there and not installed again.
+$(ENGINES)/installed: $(INSTALLED)
+	@echo "Making $(ENGINES): jax and Ray on top of $(VENV) (0.8 GB), half a minute."
+	@set -e; rm -rf "$(ENGINES)"; $(PY) -m venv "$(ENGINES)"; \
+	$(PY) -c "$$SEE_VENV" "$(ENGINES)"; \
+	$(ENGINES_PY) -m pip install --compile --quiet --disable-pip-version-check \
+		-c constraints.txt -e '.[jax,ray]'; \
+	touch $@
+
 # A candidate can exist and still not run (pyenv's shims), or lack ensurepip (Debian's python3).
 define find_python
 python=; without_venv=; \
@@ -216,6 +247,15 @@ elif [ -z "$$python" ]; then \
 	echo "Install one, or name it: make PYTHON=/path/to/python3.12 ..." >&2; exit 1; \
 fi
 endef
+
+define SEE_VENV
+import sys, sysconfig
+ours = sysconfig.get_path("purelib")
+theirs = sysconfig.get_path("purelib", "venv", {"base": sys.argv[1], "platbase": sys.argv[1]})
+with open(f"{theirs}/seen.pth", "w", encoding="utf-8") as file:
+    file.write(f"import site; site.addsitedir({ours!r})\n")
+endef
+export SEE_VENV
 
 define DISK_CHECK
 import pathlib, shutil, sys

@@ -22,6 +22,7 @@ TARGETS = (
     "help",
     "demo",
     "test",
+    "test-engines",
     "test-backends",
     "test-faults",
     "test-kaggle",
@@ -153,6 +154,7 @@ def test_kaggle_backend_is_accepted(name, extra):
 
 def test_the_other_backends_are_no_part_of_the_normal_environment():
     assert [Requirement(text).name for text in EXTRAS["backends"]] == ["jax", "torch"]
+    assert set(EXTRAS["jax"]) < set(EXTRAS["backends"])
     for extra in ("tf", "tf-cpu", "tf-gpu", "notebooks", "test"):
         names = {Requirement(text).name for text in EXTRAS[extra]}
         assert not names & {"jax", "torch"}
@@ -253,7 +255,10 @@ def test_lab_takes_options_of_its_own():
 
 @needs_make
 def test_the_other_backends_are_installed_where_they_are_tested_only():
-    assert "backends" not in make("-n", "test", "VENV=not/there").stdout
+    plan = make("-n", "test", "VENV=not/there").stdout
+    assert not re.search(r"backends|pip install .*(jax|ray)", plan)
+    plan = make("-n", "engines", "VENV=not/there").stdout
+    assert "-c constraints.txt -e '.[jax,ray]'" in plan
     plan = make("-n", "test-backends", "VENV=not/there").stdout
     assert "-c constraints.txt -e '.[backends]'" in plan
     assert "for backend in tensorflow jax torch;" in plan
@@ -346,7 +351,8 @@ def test_gate_goes_on_without_a_browser(tmp_path):
         timeout=60,
     )
     assert gate.returncode == 0, gate.stderr
-    environments, told, made = gate.stdout.splitlines()
-    assert environments.startswith("made kaggle-environments VENV=")
+    kaggle, engines, told, made = gate.stdout.splitlines()
+    assert kaggle.startswith("made kaggle-environments VENV=")
+    assert engines.startswith("made engines VENV=")
     assert told == "No Chromium to be had here: the browser tests will be skipped."
     assert made.startswith("made test VENV=")

@@ -50,6 +50,12 @@ def train(museum, tiny_profile, tmp_path_factory):
     place = tmp_path_factory.mktemp("processes")
     (place / "settings.json").write_text(json.dumps(tiny_profile.to_dict()))
 
+    # Half of a short training is compiling, and most trainings here compile the same.
+    compiled = {
+        "JAX_COMPILATION_CACHE_DIR": str(place / "compiled"),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    }
+
     def train(name, count, *, folder="", failing=False, **changes):
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
@@ -63,7 +69,7 @@ def train(museum, tiny_profile, tmp_path_factory):
                     *arguments,
                     json.dumps({**EXACT, **changes}),
                 ],
-                env=environment_of(n, count, address),
+                env={**environment_of(n, count, address), **compiled},
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 text=True,
@@ -130,7 +136,9 @@ def test_batches_that_do_not_divide_are_filled_up(train):
 
 
 @on_jax
-@pytest.mark.parametrize(("before", "after"), [(2, 2), (2, 1), (1, 2)])
+@pytest.mark.parametrize(
+    ("before", "after"), [(2, 2), (2, 1), pytest.param(1, 2, marks=pytest.mark.slow)]
+)
 def test_an_ended_run_goes_on(train, one_and_two, before, after):
     one, two = one_and_two
     whole = {1: one, 2: two[0]}[before]
@@ -151,7 +159,10 @@ def test_an_ended_run_goes_on(train, one_and_two, before, after):
 
 
 @on_jax
-@pytest.mark.parametrize(("batch_norm", "tolerance"), [("frozen", 1e-3), ("train", None)])
+@pytest.mark.parametrize(
+    ("batch_norm", "tolerance"),
+    [("frozen", 1e-3), pytest.param("train", None, marks=pytest.mark.slow)],
+)
 def test_pretrained_network_and_run_folder(train, batch_norm, tolerance):
     """Statistics, closed-form head and head on features in every process; a run that is loaded.
 
