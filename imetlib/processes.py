@@ -10,8 +10,10 @@ first imports Keras (`imetlib.quiet`):
     IMETLIB_PROCESS=0               # which one this is, from 0 on
 """
 
+import json
 import os
 import weakref
+import zlib
 
 import keras
 import numpy as np
@@ -135,6 +137,43 @@ def check_agreement(what, value):
             f"The processes differ in {what}: {values}. Their run folder must be one that all of "
             "them see, and they must be called with the same settings"
         )
+
+
+def check_same(facts):
+    """Compare what the processes were called with, before they compute anything together.
+
+    Args:
+        facts: dict of str to what JSON can hold; values that are dicts are compared entry by entry.
+
+    Raises:
+        ValueError: something is not the same in all of them; it is named.
+    """
+    if _place[1] < 2:
+        return
+    from jax.experimental import multihost_utils
+
+    flat = {}
+    for name, value in facts.items():
+        entries = value.items() if isinstance(value, dict) else [(None, value)]
+        flat |= {name if key is None else key: one for key, one in entries}
+    names = sorted(flat)
+    check_agreement("imetlib's version", _digest_of(names))
+    digests = np.array([_digest_of(flat[name]) for name in names], np.int32)
+    gathered = np.reshape(multihost_utils.process_allgather(digests), (-1, len(names)))
+    differing = [
+        name
+        for name, same in zip(names, (gathered == gathered[0]).all(axis=0), strict=True)
+        if not same
+    ]
+    if differing:
+        raise ValueError(
+            f"The processes were called with different {', '.join(differing)}; here: "
+            f"{', '.join(f'{name}={flat[name]!r}' for name in differing)}. Nothing was trained"
+        )
+
+
+def _digest_of(value):
+    return zlib.crc32(json.dumps(value, sort_keys=True).encode()) >> 1
 
 
 def check_shareable(profile, budget, num_devices):

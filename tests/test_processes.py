@@ -7,6 +7,7 @@ import dataclasses
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -187,6 +188,36 @@ def test_what_processes_cannot_share_is_refused_in_all_of_them(train):
     assert all(codes)
     for error in errors:
         assert "2 processes cannot share out batch_size=11 (give a multiple of the 2" in error
+
+
+@on_jax
+@pytest.mark.parametrize(
+    ("second", "named"),
+    [
+        ({"learning_rate": 3e-2}, "learning_rate; here: learning_rate={}"),
+        ({"rows": 39}, "train_rows; here: train_rows='"),
+    ],
+)
+def test_processes_that_were_called_differently_are_refused(train, second, named):
+    """Each would compute its part of another training, and the sum would be nobody's."""
+    codes, errors = train(f"mixed-{min(second)}", 2, failing=True, second=second)
+    assert all(codes)
+    for error, rate in zip(errors, (1e-2, 3e-2), strict=True):
+        assert f"called with different {named.format(rate)}" in error, error[-2000:]
+    assert not (train.place / f"mixed-{min(second)}").exists()
+
+
+@on_jax
+@pytest.mark.slow  # the first process waits for 100 seconds of silence
+def test_a_process_that_dies_ends_the_others_and_the_run_goes_on(train, one_and_two):
+    codes, errors = train("died", 2, failing=True, dies=2)
+    assert codes[1] == -signal.SIGKILL and codes[0] not in (0, None)
+    assert "Task 1 heartbeat timeout" in errors[0] and "another task died" in errors[0]
+    folder = train.place / "died/checkpoints"
+    assert "epoch-0003" not in [path.name for path in folder.iterdir()]
+    found = train("died", 2)
+    assert found[0]["history"][1:] == one_and_two[1][0]["history"][1:]
+    assert found[0]["logits"] == one_and_two[1][0]["logits"]
 
 
 # Batches --------------------------------------------------------------------------------------

@@ -3,13 +3,16 @@
     python tests/two_processes.py RUNS SETTINGS FOLDER NAME JSON
 
 RUNS is the folder with the tests' museum, SETTINGS its profile as JSON, FOLDER the run folder, JSON
-changes to the profile; `rows`, an int, is how many pictures it learns from. The environment says
-who takes part (`imetlib.processes`). Findings go to `NAME-0.json` beside FOLDER for the
-first process.
+changes to the profile; `rows`, an int, is how many pictures it learns from, `dies` the epoch that
+the second process does not live to save, `second` changes for the second process alone. The
+environment says who takes part (`imetlib.processes`). Findings go to `NAME-0.json` beside FOLDER
+for the first process.
 """
 
 import dataclasses
 import json
+import os
+import signal
 import sys
 import warnings
 from pathlib import Path
@@ -20,6 +23,8 @@ from imetlib.collection.prepared import prepare_collection
 from imetlib.models.backbones import build_backbone
 from imetlib.processes import check_agreement, is_first, process_part
 from imetlib.profiles import Profile
+from imetlib.training import fit
+from imetlib.training.checkpoints import Checkpoints
 from imetlib.training.data_parallel import num_devices
 from imetlib.training.devices import describe_devices
 from imetlib.training.fit import train_network
@@ -28,10 +33,27 @@ from imetlib.training.load import load_run
 
 COLUMNS = ("epoch", "loss", "val_loss", "val_f2", "learning_rate")
 
+
+class Dying(Checkpoints):
+    """Checkpoints of a process that ends before it saves an epoch."""
+
+    epoch = 0
+
+    def save(self, epoch):
+        if epoch == self.epoch:
+            os.kill(os.getpid(), signal.SIGKILL)
+        super().save(epoch)
+
+
 if __name__ == "__main__":
     runs, settings_file, folder, name, changes = sys.argv[1:]
     settings, folder = json.loads(Path(settings_file).read_text(encoding="utf-8")), Path(folder)
     changes = json.loads(changes)
+    Dying.epoch, second = changes.pop("dies", 0), changes.pop("second", {})
+    if process_part()[0] == 1:
+        changes |= second
+        if Dying.epoch:
+            fit.Checkpoints = Dying
     num_rows, fold = changes.pop("rows", 40), changes.pop("fold", False)
     profile = Profile(**{**settings, "image_shape": tuple(settings["image_shape"])})
     data = prepare_collection(profile, out=runs)

@@ -18,7 +18,7 @@ from imetlib.models.backbones import check_image_shape
 from imetlib.models.costs import count_trainable
 from imetlib.models.heads import freeze
 from imetlib.models.multi_attention import training_outputs
-from imetlib.processes import check_shareable, process_part, wait_for_all
+from imetlib.processes import check_same, check_shareable, process_part, wait_for_all
 from imetlib.scores import NotFiniteError, Scores
 from imetlib.training.checkpoints import Checkpoints, SwapAverages
 from imetlib.training.data_parallel import data_parallel, num_devices
@@ -118,8 +118,8 @@ def train_network(
         `TrainedNetwork`.
 
     Raises:
-        ValueError: the rows overlap, an unknown backbone or layer, `small_epochs` within a
-            budget, or training diverged before its first scored epoch.
+        ValueError: processes were called differently, the rows overlap, an unknown backbone or
+            layer, `small_epochs` within a budget, or training diverged before its first scored epoch.
         TimeUpError: the budget does not hold one step and what must follow it.
         OSError: the disk is full; earlier checkpoints and best weights are as they were.
         FileNotFoundError: no weights file (see `find_weights`).
@@ -139,6 +139,8 @@ def train_network(
         )
     for shape in (profile.image_shape, profile.small_shape())[: 1 + bool(profile.small_epochs)]:
         check_image_shape(profile.backbone, shape)
+    if process_part()[1] > 1:
+        check_same(_identity_of(profile, data, train_rows, val_rows, exclusive, seed, budget))
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     set_seed(seed, deterministic=profile.deterministic)
