@@ -119,7 +119,7 @@ def train_network(
 
     Raises:
         ValueError: processes were called differently, the rows overlap, an unknown backbone or
-            layer, `small_epochs` within a budget, or training diverged before its first scored epoch.
+            layer, `small_epochs` within a budget, or training diverged before an epoch was scored.
         TimeUpError: the budget does not hold one step and what must follow it.
         OSError: the disk is full; earlier checkpoints and best weights are as they were.
         FileNotFoundError: no weights file (see `find_weights`).
