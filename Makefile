@@ -9,7 +9,7 @@
 #   make kaggle NOTEBOOK=09_inference OWNER=you OPTIONS="--kernel you/my-training"
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-backends test-engines engines test-faults test-kaggle kaggle-environments check lab notebooks bench bench-decisions bench-attention bench-ten-crop bench-checkpoints bench-export bench-size bench-gpu kaggle clean FORCE
+.PHONY: help demo test test-backends test-engines engines test-faults test-kaggle kaggle-environments check lab notebooks bench bench-decisions bench-attention bench-ten-crop bench-checkpoints bench-export bench-size bench-gpu bench-processes kaggle clean FORCE
 
 VENV ?= .venv
 PYTHON ?= python3.13 python3.12 python3.11 python3
@@ -153,6 +153,9 @@ bench-gpu: $(INSTALLED)  ## pictures per second on a GPU, as shares of its matri
 
 bench-export: $(INSTALLED)  ## pictures per second of Keras on processors, and of the exported network, as ratios
 	@$(PY) -m benchmarks.export
+
+bench-processes: $(ENGINES)/installed  ## two processes on a core each against one, on jax, as ratios
+	@for kind in train larger tag; do $(ENGINES_PY) -m benchmarks.processes --quiet --kind $$kind; done
 
 kaggle: $(INSTALLED)  ## a notebook as a folder to upload to Kaggle, checked; needs no account
 	@$(PY) -m imetlib kaggle bundle $(NOTEBOOK) $(if $(OWNER),--owner $(OWNER)) $(OPTIONS)

@@ -37,6 +37,7 @@ TARGETS = (
     "bench-size",
     "bench-gpu",
     "bench-export",
+    "bench-processes",
     "kaggle",
     "clean",
 )
