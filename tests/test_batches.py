@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from imetlib.collection import geometry
 from imetlib.collection.batches import Batches
 from imetlib.collection.cache import cache_of_images
 from imetlib.collection.geometry import Augmentation, Preprocessing, picture_matrix, prepare
@@ -326,6 +327,30 @@ def test_one_warp_is_flip_zoom_rotation_and_shift(height, width, target, **draw)
         picture, matrix, target[::-1], flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
     )
     assert largest_difference(warped, np.round(warp_slowly(picture, target, **draw))) <= 3
+
+
+@settings(deadline=None)
+@given(
+    height=sides,
+    width=sides,
+    target=st.tuples(sides, sides),
+    mode=st.sampled_from(["squash", "pad", "crop"]),
+    seed=st.integers(0, 99),
+)
+def test_four_channels_give_the_pixels_of_three(height, width, target, mode, seed):
+    picture = np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
+    preprocessing = Preprocessing((*target, 3), mode)
+    strong = Augmentation(scale=0.5, shift=0.3, rotate=40.0, brightness=0.0, contrast=0.0)
+
+    results = []
+    for four in (False, True):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(geometry, "_FOUR_CHANNELS", four)
+            rng = np.random.default_rng(seed)
+            out = np.empty(preprocessing.image_shape, np.uint8)
+            prepare(picture, preprocessing, augmentation=strong, rng=rng, out=out)
+            results.append(out)
+    np.testing.assert_array_equal(*results)
 
 
 def test_whole_pixels_move_without_loss():

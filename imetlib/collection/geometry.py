@@ -3,6 +3,7 @@ single affine map and one call of OpenCV, then one look-up table. Where nothing 
 changes, the same map is a resize, which takes a third of the time.
 """
 
+import threading
 from dataclasses import asdict, dataclass
 
 import cv2
@@ -12,7 +13,13 @@ import numpy as np
 cv2.setNumThreads(1)
 
 RESIZE_MODES = ("squash", "pad", "crop")
-_PAD_VALUE = (127, 127, 127)
+_PAD_VALUE = (127, 127, 127, 127)
+# OpenCV 5 warps four channels faster than three; OpenCV 4 does not. The values are the same.
+_FOUR_CHANNELS = int(cv2.__version__.split(".")[0]) >= 5
+# Each thread's memory for a picture in four channels, before and after its warp; larger pictures
+# keep their three.
+_scratch = threading.local()
+_MAX_SCRATCH_BYTES = 2**23
 
 
 @dataclass(frozen=True)
@@ -189,18 +196,30 @@ def _warp(picture, preprocessing, draw, out):
     # Mirrored last, a picture gives the very pixels of its mirror image.
     flip = draw.pop("flip") if not changed else False
     if padded or cut or changed:
-        out = cv2.warpAffine(
-            picture,
-            picture_matrix(height, width, preprocessing, **draw),
-            size,
-            dst=out,
-            flags=cv2.INTER_LINEAR,
-            borderMode=cv2.BORDER_CONSTANT if padded else cv2.BORDER_REPLICATE,
-            borderValue=_PAD_VALUE,
+        matrix = picture_matrix(height, width, preprocessing, **draw)
+        out = _warp_affine(
+            picture, matrix, size, out, cv2.BORDER_CONSTANT if padded else cv2.BORDER_REPLICATE
         )
     else:
         out = cv2.resize(picture, size, dst=out, interpolation=cv2.INTER_LINEAR)
     return cv2.flip(out, 1, dst=out) if flip else out
+
+
+def _warp_affine(picture, matrix, size, out, border):
+    """OpenCV's warp, through four channels where that takes two thirds of the time."""
+    (height, width), target = picture.shape[:2], 4 * size[0] * size[1]
+    source = 4 * height * width
+    settings = {"flags": cv2.INTER_LINEAR, "borderMode": border, "borderValue": _PAD_VALUE}
+    if not _FOUR_CHANNELS or source + target > _MAX_SCRATCH_BYTES:
+        return cv2.warpAffine(picture, matrix, size, dst=out, **settings)
+    memory = getattr(_scratch, "memory", None)
+    if memory is None or len(memory) < source + target:
+        memory = _scratch.memory = np.empty(source + target, np.uint8)
+    before = memory[:source].reshape(height, width, 4)
+    after = memory[source : source + target].reshape(*size[::-1], 4)
+    cv2.cvtColor(picture, cv2.COLOR_RGB2RGBA, dst=before)
+    cv2.warpAffine(before, matrix, size, dst=after, **settings)
+    return cv2.cvtColor(after, cv2.COLOR_RGBA2RGB, dst=out)
 
 
 def _erase(picture, rng):
