@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from imetlib.collection.geometry import prepare
+from imetlib.collection.memory import Memory
 from imetlib.collection.pixels import Pixels
 from imetlib.quiet import keras
 
@@ -80,6 +81,7 @@ class Batches(keras.utils.PyDataset):
         self.batch_size, self.shuffle, self.augmentation = batch_size, shuffle, augmentation
         self.flip, self.seed, self.multiple = flip, seed, multiple
         self.epoch, self._complete, self.part = first_epoch, False, part
+        self._memory, self._order = Memory(), (None, None)
         if not 0 <= part[0] < part[1] or multiple % part[1]:
             raise ValueError(
                 "`part` must be a process and a number of processes that divides `multiple`. "
@@ -93,7 +95,12 @@ class Batches(keras.utils.PyDataset):
         """Positions in `rows` in the order of an epoch, `(num_samples,)` int."""
         if not self.shuffle:
             return np.arange(len(self.rows))
-        return np.random.default_rng([self.seed, epoch]).permutation(len(self.rows))
+        known, order = self._order
+        if known != epoch:
+            order = np.random.default_rng([self.seed, epoch]).permutation(len(self.rows))
+            # For all batches of the epoch: drawn for each of them it would cost more than they.
+            self._order = epoch, order
+        return order.copy()
 
     def __getitem__(self, index):
         epoch = self.epoch
@@ -105,10 +112,13 @@ class Batches(keras.utils.PyDataset):
             own, weights = (np.split(each, self.part[1])[self.part[0]] for each in (slots, weights))
             if self.labels is None or not self._mixes():
                 positions, own = positions[own], None
+        images = self._memory.empty((len(positions), *self.preprocessing.image_shape))
         if isinstance(self.pictures, Pixels) and self.augmentation is None:
-            images = self.pictures.gather(self.rows[positions], self.preprocessing, flip=self.flip)
+            self.pictures.gather(
+                self.rows[positions], self.preprocessing, flip=self.flip, out=images
+            )
         else:
-            images = self._prepare_rows(positions, epoch)
+            self._prepare_rows(positions, epoch, images)
         self._complete |= index == len(self) - 1
         if self.labels is None:
             return images
@@ -118,23 +128,22 @@ class Batches(keras.utils.PyDataset):
             return (images, labels, weights) if own is None else (images[own], labels[own], weights)
         return (images, labels) if self.multiple == 1 else fill_up(self.multiple, images, labels)
 
-    def _prepare_rows(self, positions, epoch):
-        images = np.empty((len(positions), *self.preprocessing.image_shape), np.uint8)
-
-        def read(first):
+    def _prepare_rows(self, positions, epoch, images):
+        def read(slots):
             buffer = bytearray(getattr(self.pictures, "buffer_bytes", 0))
-            for slot in range(first, len(positions), self.threads):
+            for slot in slots:
                 row = int(self.rows[positions[slot]])
                 picture = self.pictures.read(row, buffer) if buffer else self.pictures.read(row)
                 self._prepare(picture, row, epoch, images[slot])
 
+        slots = iter(range(len(positions)))
         if self.threads == 1:
-            read(0)
+            read(slots)
         else:
-            # A share of the batch each: one task a picture is slower than no threads at all.
+            # Each takes the next slot: one task a picture is slower than no threads at all, and
+            # of two fixed shares one ends later.
             with ThreadPoolExecutor(self.threads) as pool:
-                list(pool.map(read, range(self.threads)))
-        return images
+                list(pool.map(read, [slots] * self.threads))
 
     def num_rows(self, index):
         """Rows of a whole batch, without those that fill it up, int."""

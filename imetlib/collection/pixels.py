@@ -15,6 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 
 from imetlib.collection.geometry import Preprocessing, prepare
@@ -66,27 +67,39 @@ class Pixels:
     def _row_of(self) -> dict[str, int]:
         return {name: row for row, name in enumerate(self.ids)}
 
-    def gather(self, rows: np.ndarray, preprocessing: Preprocessing, *, flip: bool = False):
+    def gather(self, rows, preprocessing: Preprocessing, *, flip: bool = False, out=None):
         """Rows as a batch.
 
         Args:
             rows: `(batch,)` int.
             preprocessing: what the batch is to have gone through.
             flip: mirror them.
+            out: `(batch, height, width, 3)` uint8 that takes them, or None for a new array.
 
         Returns:
             `(batch, height, width, 3)` uint8.
 
         Raises:
             ValueError: these pictures went through another preprocessing.
+            IndexError: a row that is not there.
         """
         if preprocessing != self.preprocessing:
             raise ValueError(
                 f"These pictures were prepared for {self.preprocessing}, and are asked for as "
                 f"{preprocessing}: prepare them again."
             )
-        images = np.take(self.data, rows, axis=0)
-        return np.ascontiguousarray(images[:, :, ::-1]) if flip else images
+        rows = np.asarray(rows)
+        if out is None:
+            out = np.empty((len(rows), *self.data.shape[1:]), np.uint8)
+        if flip:
+            for slot, row in enumerate(rows):
+                cv2.flip(self.data[row], 1, dst=out[slot])
+            return out
+        if np.any((rows < 0) | (rows >= len(self))):
+            raise IndexError(f"Rows must be in [0, {len(self)}). Received: {rows}")
+        # With the default mode NumPy fills another array first.
+        np.take(self.data, rows, axis=0, out=out, mode="clip")
+        return out
 
 
 def hold_pictures(
