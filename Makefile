@@ -9,7 +9,7 @@
 #   make kaggle NOTEBOOK=09_inference OWNER=you OPTIONS="--kernel you/my-training"
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-backends test-engines engines test-faults test-kaggle kaggle-environments check lab notebooks bench bench-decisions bench-attention bench-ten-crop bench-checkpoints bench-export bench-size bench-gpu bench-processes kaggle clean FORCE
+.PHONY: help demo test test-backends test-engines engines test-faults test-kaggle kaggle-environments check lab notebooks bench bench-scaling bench-steps bench-decisions bench-attention bench-ten-crop bench-checkpoints bench-export bench-size bench-gpu bench-processes kaggle clean FORCE
 
 VENV ?= .venv
 PYTHON ?= python3.13 python3.12 python3.11 python3
@@ -133,6 +133,9 @@ bench: $(INSTALLED)  ## pictures per second of the pipeline, and one training st
 	@$(PY) -m benchmarks.input
 	@$(PY) -m benchmarks
 
+bench-scaling: $(INSTALLED)  ## which way of reading grows with cores (threads, workers, grain, tf.data), and why
+	@$(PY) -m benchmarks.scaling
+
 bench-decisions: $(INSTALLED)  ## searches, expected sets, neighbours at the size of iMet 2019, as ratios; needs 4 GB of memory
 	@$(PY) -m benchmarks.decisions
 
@@ -147,6 +150,9 @@ bench-checkpoints: $(INSTALLED)  ## checkpoints and a time budget, as a share of
 
 bench-size: $(INSTALLED)  ## everything but training at the size of iMet 2019, as shares of 10 minutes and 4 GB
 	@$(PY) -m benchmarks.imet_size
+
+bench-steps: $(INSTALLED)  ## training steps by precision and XLA, and what their time goes into
+	@$(PY) -m benchmarks.steps
 
 bench-gpu: $(INSTALLED)  ## pictures per second on a GPU, as shares of its matrix products
 	@$(PY) -m benchmarks.gpu

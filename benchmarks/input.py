@@ -3,12 +3,12 @@
     python -m benchmarks.input [--collection DIR] [--pictures N] [--repeats N] [--out FILE]
 
 Without a collection a museum is drawn, 300 px PNG as iMet 2019's pictures are. Every way is
-measured in turns within one run. "processor" counts the seconds of all threads and of child
-processes, so its rate is that of one core; "clock" shows what two threads add.
+measured in turns within one run. "processor" counts the seconds of all threads, so its rate is
+that of one core; "clock" shows what two threads add. `benchmarks.scaling` says which way grows with
+cores.
 """
 
 import argparse
-import resource
 import statistics
 import sys
 import tempfile
@@ -22,6 +22,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from benchmarks.clocks import measure_in_turns
 from benchmarks.records import write_figures
 from imetlib.collection.batches import Batches
 from imetlib.collection.cache import build_cache
@@ -33,6 +34,7 @@ from imetlib.quiet import keras
 
 MUSEUM_PICTURES = 512
 BATCH_SIZE = 64
+SHORTEST = 0.3
 SHAPE = (256, 256, 3)
 PLAIN = Preprocessing(SHAPE)
 # The four of the Keras layers below, and no more.
@@ -103,37 +105,37 @@ def make_ways(files, cache, pixels, rows, folder):
     ways["tf.data, source files, all threads"] = make_tf_data(files)
     shrunk = write_files(encoded, folder / "shrunk")
     ways["tf.data, JPEG cache as files, all threads"] = make_tf_data(shrunk)
-    try:
-        import grain
-    except ImportError:
-        absent.append("grain")
-    else:
-        for threads in (1, 2):
-            ways[f"grain, JPEG cache, fused warp, {threads} read threads"] = make_grain(
-                grain, cache, rows, threads
-            )
-        ways["grain, JPEG cache, fused warp, 2 processes"] = make_grain(grain, cache, rows, 1, 2)
     return ways, absent
 
 
 def measure(ways, num_pictures, repeats):
-    """Median pictures per second of each way by both clocks; the first turn does not count."""
-    seconds = {name: [] for name in ways}
-    for turn in range(repeats + 1):
-        for name, way in ways.items():
-            start = read_clocks()
-            way()
-            if turn:
-                seconds[name].append(read_clocks() - start)
-    rates = {name: num_pictures / np.median(taken, axis=0) for name, taken in seconds.items()}
-    return {name: {"clock": rate[0], "processor": rate[1]} for name, rate in rates.items()}
+    """Median pictures per second of each way by both clocks."""
+    calls = {name: count_calls(way) for name, way in ways.items()}
+    taken = measure_in_turns(
+        {name: partial(repeat, way, calls[name]) for name, way in ways.items()}, repeats
+    )
+    return {
+        name: {
+            clock: calls[name] * num_pictures / seconds
+            for clock, seconds in zip(("clock", "processor"), taken[name].values(), strict=True)
+        }
+        for name in ways
+    }
 
 
-def read_clocks():
-    """Seconds by the clock; of processor time, that of ended child processes included."""
-    children = resource.getrusage(resource.RUSAGE_CHILDREN)
-    used = time.process_time() + children.ru_utime + children.ru_stime
-    return np.array([time.perf_counter(), used])
+def count_calls(way):
+    """How many calls take `SHORTEST` seconds: what is faster is read again within a turn.
+
+    Else the ways before it would be measured, that leave the caches and pages to others.
+    """
+    start = time.perf_counter()
+    way()
+    return max(1, round(SHORTEST / (time.perf_counter() - start)))
+
+
+def repeat(way, calls):
+    for _ in range(calls):
+        way()
 
 
 def decode_all(decode, encoded):
@@ -244,26 +246,6 @@ def write_files(encoded, folder):
     for path, data in zip(files, encoded, strict=True):
         path.write_bytes(data)
     return files
-
-
-def make_grain(grain, cache, rows, threads, processes=0):
-    """The same pictures and warp, read by grain."""
-
-    def load(row, rng):
-        return prepare(cache.read(row), PLAIN, augmentation=GEOMETRY, rng=rng)
-
-    dataset = grain.MapDataset.source(rows.tolist()).seed(0).shuffle().random_map(load)
-    dataset = dataset.batch(BATCH_SIZE).to_iter_dataset(
-        grain.ReadOptions(num_threads=threads, prefetch_buffer_size=8)
-    )
-    if processes:
-        dataset = dataset.mp_prefetch(grain.MultiprocessingOptions(num_workers=processes))
-
-    def read():
-        for _ in dataset:
-            pass
-
-    return read
 
 
 # Augmentation ---------------------------------------------------------------------------------

@@ -58,7 +58,8 @@ class Work:
         from imetlib.collection.prepared import prepare_collection
         from imetlib.processes import process_part
         from imetlib.quiet import keras  # meets the other processes
-        from imetlib.training.devices import data_parallel, num_devices, set_seed
+        from imetlib.training.data_parallel import data_parallel, num_devices
+        from imetlib.training.devices import set_seed
         from imetlib.training.fit import augmentation_of, preprocessing_of
         from imetlib.training.networks import build_classifier
         from imetlib.training.optimizers import compile_model
