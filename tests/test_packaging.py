@@ -30,6 +30,7 @@ TARGETS = (
     "lab",
     "notebooks",
     "bench",
+    "bench-scaling",
     "bench-decisions",
     "bench-attention",
     "bench-ten-crop",
