@@ -22,7 +22,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from benchmarks.clocks import measure_in_turns
+from benchmarks.clocks import read_clocks
 from benchmarks.records import write_figures
 from imetlib.collection.batches import Batches
 from imetlib.collection.cache import build_cache
@@ -111,31 +111,25 @@ def make_ways(files, cache, pixels, rows, folder):
 def measure(ways, num_pictures, repeats):
     """Median pictures per second of each way by both clocks."""
     calls = {name: count_calls(way) for name, way in ways.items()}
-    taken = measure_in_turns(
-        {name: partial(repeat, way, calls[name]) for name, way in ways.items()}, repeats
-    )
-    return {
-        name: {
-            clock: calls[name] * num_pictures / seconds
-            for clock, seconds in zip(("clock", "processor"), taken[name].values(), strict=True)
-        }
-        for name in ways
-    }
+    taken = {name: [] for name in ways}
+    for _ in range(repeats):
+        for name, way in ways.items():
+            start = read_clocks()
+            for _ in range(calls[name]):
+                way()
+            taken[name].append((read_clocks() - start) / calls[name])
+    rates = {name: num_pictures / np.median(seconds, axis=0) for name, seconds in taken.items()}
+    return {name: {"clock": rate[0], "processor": rate[1]} for name, rate in rates.items()}
 
 
 def count_calls(way):
-    """How many calls take `SHORTEST` seconds: what is faster is read again within a turn.
+    """How many calls of a way, warm by then, take `SHORTEST` seconds: so many make a turn.
 
     Else the ways before it would be measured, that leave the caches and pages to others.
     """
     start = time.perf_counter()
     way()
     return max(1, round(SHORTEST / (time.perf_counter() - start)))
-
-
-def repeat(way, calls):
-    for _ in range(calls):
-        way()
 
 
 def decode_all(decode, encoded):

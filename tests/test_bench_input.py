@@ -37,11 +37,11 @@ def test_tiny_run_of_the_input(tiny, tmp_path, capsys):
 
 
 def test_a_rate_counts_the_pictures_of_all_calls(monkeypatch):
-    taken = {"way": {"seconds": 2.0, "processor_seconds": 4.0}}
-    monkeypatch.setattr(input_benchmark, "measure_in_turns", lambda ways, repeats: taken)
+    ticks = iter(np.array([[0.0, 0.0], [6.0, 12.0]]))
+    monkeypatch.setattr(input_benchmark, "read_clocks", lambda: next(ticks))
     monkeypatch.setattr(input_benchmark, "count_calls", lambda way: 3)
     rates = input_benchmark.measure({"way": lambda: None}, 10, 1)
-    assert rates == {"way": {"clock": 15.0, "processor": 7.5}}
+    assert rates == {"way": {"clock": 5.0, "processor": 2.5}}
 
 
 @pytest.fixture
