@@ -51,8 +51,8 @@ def main(arguments=None):
     """Measure, print the tables, and write the record where one is asked for."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.scaling", description=__doc__)
     parser.add_argument("--pictures", type=int, default=512, help="drawn, 300 px")
-    parser.add_argument("--seconds", type=float, default=1.5, help="of each way in each turn")
-    parser.add_argument("--repeats", type=int, default=5, help="each median is taken over these")
+    parser.add_argument("--seconds", type=float, default=1.0, help="of each way in each turn")
+    parser.add_argument("--repeats", type=int, default=3, help="each median is taken over these")
     parser.add_argument("--out", type=Path, help="JSON file for the figures")
     options = parser.parse_args(arguments)
     if options.pictures < 200 or options.repeats < 1 or options.seconds <= 0:
