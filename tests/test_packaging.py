@@ -39,6 +39,7 @@ TARGETS = (
     "bench-gpu",
     "bench-export",
     "bench-processes",
+    "bench-steps",
     "kaggle",
     "clean",
 )

@@ -139,8 +139,8 @@ def train_network(
         )
     for shape in (profile.image_shape, profile.small_shape())[: 1 + bool(profile.small_epochs)]:
         check_image_shape(profile.backbone, shape)
-    if process_part()[1] > 1:
-        check_same(_identity_of(profile, data, train_rows, val_rows, exclusive, seed, budget))
+    identity = _identity_of(profile, data, train_rows, val_rows, exclusive, seed, budget)
+    check_same(identity)
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     set_seed(seed, deterministic=profile.deterministic)
@@ -220,7 +220,6 @@ def train_network(
             callbacks.append(parts["averages"])
         if "grouping" in parts:
             callbacks.append(parts["grouping"])
-        identity = _identity_of(profile, data, train_rows, val_rows, exclusive, seed, budget)
         checkpoints = Checkpoints(
             learner, folder, identity, parts=parts, files=(WEIGHTS_FILE,), budget=budget
         )
