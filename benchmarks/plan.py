@@ -19,6 +19,8 @@ MANY = 10_000_000
 NETWORK = "ResNet-50 at 256 px"
 # A step computes forward once and backward twice as much.
 STEP = 3.0
+# Of `benchmarks.steps`.
+TRAINED = "ResNet-50, 256 px, all layers"
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,7 @@ def write_page(folder):
     """The page as text, from the records of a folder.
 
     Raises:
-        FileNotFoundError: the records of input or export are missing.
+        FileNotFoundError: the records of input, steps or export are missing.
     """
     rates = read(folder, "input.json")["pictures_per_second"]
     decode = rates["PyDataset, Pillow, source files"]["processor"]
@@ -98,17 +100,17 @@ def write_page(folder):
 
 
 def find_machines(folder):
-    """The two processors of the export's record; a T4 pair and an H100, if they have records."""
+    """The two processors of other records; a T4 pair and an H100, if they have records."""
     ways = read(folder, "export.json")["networks"]["ResNet-50"]["ways"]
-    keras, engine = (ways[name]["pictures_per_second"] for name in ENGINES)
+    step = read(folder, "steps.json")["networks"][TRAINED]
     found = [
         Machine(
             "2 cores",
             2,
-            keras / STEP,
-            engine,
-            "`export.json`: predicting by OpenVINO in float32; training as a third of the rate of "
-            "Keras's `predict_on_batch`, an estimate",
+            step["pictures"] / step["ways"]["default"]["seconds"],
+            ways[ENGINE]["pictures_per_second"],
+            "training by `steps.json`, all layers in float32; predicting by OpenVINO in float32, "
+            "`export.json`",
         )
     ]
     for name, file, cores in (("T4 x2", "gpu-t4x2.json", 4), ("H100", "gpu-h100.json", 16)):
@@ -121,7 +123,7 @@ def find_machines(folder):
     return found
 
 
-ENGINES = ("Keras predict_on_batch", "OpenVINO float32")
+ENGINE = "OpenVINO float32"
 
 
 def slower(count, network, reading):

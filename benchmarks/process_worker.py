@@ -53,9 +53,10 @@ def profile_of(side, batch_size):
 class Work:
     """One process's network, batches and, where it tags, its job."""
 
-    def __init__(self, folder, side, rows, batch_size, tags):
+    def __init__(self, folder, side, rows, batch_size, tags, trainable_from):
         from imetlib.collection.batches import Batches
         from imetlib.collection.prepared import prepare_collection
+        from imetlib.models.heads import freeze
         from imetlib.processes import process_part
         from imetlib.quiet import keras  # meets the other processes
         from imetlib.training.data_parallel import data_parallel, num_devices
@@ -85,6 +86,7 @@ class Work:
             self.model, _ = build_classifier(
                 profile, labels.shape[1], class_frequency=labels.mean(axis=0)
             )
+            freeze(self.model, trainable_from)
             compile_model(self.model, profile, 1000)
         self.num_params = int(sum(keras.ops.size(v) for v in self.model.trainable_variables))
         self.train()

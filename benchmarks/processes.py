@@ -1,12 +1,14 @@
 """Two processes against one, each on a core of its own: training, reading and tagging on jax.
 
     python -m benchmarks.processes [--rows N] [--batch N] [--side N] [--turns N]
-                                   [--kind train|larger|tag] [--out FILE]
+                                   [--trainable-from all|late] [--kind train|larger|tag]
+                                   [--out FILE]
 
-A MobileNetV2 of which all layers learn, from a cache of JPEG. Ways are measured in turns, all
-processes stay; compiling is not counted. The limit is what the machine gives two processes that do
-the same and exchange nothing. What two processes lose beyond that is compared with the sum of as
-many numbers as learn over both, and with what one process needs for half the batch.
+A MobileNetV2, of which all layers learn or the late ones, from a cache of JPEG. Ways are measured
+in turns, all processes stay; compiling is not counted. The limit is what the machine gives two
+processes that do the same and exchange nothing. What two processes lose beyond that is compared
+with the sum of as many numbers as learn over both, and with what one process needs for half the
+batch.
 """
 
 import argparse
@@ -29,11 +31,14 @@ EXCHANGES = 10
 
 
 def main(arguments=None):
-    """Measure, print the table, and write the record where one is asked for."""
+    """Measure, print the table, and add it to a record where one is asked for."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.processes", description=__doc__)
     parser.add_argument("--rows", type=int, default=128, help="pictures of a turn")
     parser.add_argument("--batch", type=int, default=32, help="pictures of one process's batch")
     parser.add_argument("--side", type=int, default=96, help="of a picture in pixels")
+    parser.add_argument(
+        "--trainable-from", default="all", help='"all" layers learn, or "late" ones'
+    )
     parser.add_argument("--turns", type=int, default=3, help="each median is taken over these")
     parser.add_argument("--kind", choices=("train", "larger", "tag"), default="train")
     parser.add_argument("--quiet", action="store_true", help="drop what processes say on stderr")
@@ -49,9 +54,11 @@ def main(arguments=None):
         figures = measure(Path(folder), options)
     print_table(figures, options)
     if options.out:
-        sizes = {name: getattr(options, name) for name in ("rows", "batch", "side", "turns")}
+        names = ("rows", "batch", "side", "turns", "trainable_from")
+        sizes = {name: getattr(options, name) for name in names}
         before = json.loads(options.out.read_text()) if options.out.is_file() else {}
-        write_figures(options.out, {**before, options.kind: {**sizes, **figures}})
+        name = f"{options.kind}, {options.trainable_from}, {options.side} px, batches of "
+        write_figures(options.out, {**before, f"{name}{options.batch}": {**sizes, **figures}})
 
 
 def why_not():
@@ -156,8 +163,14 @@ def start(folder, options, batch_size, *, count, core=0, tags=False):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
-    settings = {"folder": str(folder), "side": options.side, "rows": options.rows,
-                "batch_size": batch_size, "tags": tags}  # fmt: skip
+    settings = {
+        "folder": str(folder),
+        "side": options.side,
+        "rows": options.rows,
+        "batch_size": batch_size,
+        "tags": tags,
+        "trainable_from": options.trainable_from,
+    }
     cores, running = sorted(os.sched_getaffinity(0)), []
     for number in range(count):
         own = {

@@ -234,6 +234,7 @@ def measure(readers, pairs, seconds, repeats):
     rates = {name: [] for name in turns}
     for turn in range(repeats + 1):
         for name, way in turns.items():
+            settle()
             rate = way()
             if turn:
                 rates[name].append(rate)
@@ -241,6 +242,15 @@ def measure(readers, pairs, seconds, repeats):
     return {
         name: dict(zip(("clock", "processor"), rate, strict=True)) for name, rate in medians.items()
     }
+
+
+def settle(pause=0.2, most=50):
+    """Wait until workers of ways before have filled their queues and rest."""
+    for _ in range(most):
+        used = processor_seconds()
+        time.sleep(pause)
+        if processor_seconds() - used < 0.1 * pause:
+            return
 
 
 def rate_of(batches, seconds, warm=QUEUE + 2):

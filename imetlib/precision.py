@@ -11,9 +11,8 @@ def find_precision(name=AUTO):
 
     GPUs and TPUs with units for products of bfloat16 get "mixed_bfloat16", NVIDIA's GPUs that have
     them for float16 alone, the T4 and V100, "mixed_float16"; of several devices the oldest
-    decides. All else gets "float32": on processors bfloat16 gains a fifth for ResNet-50 where the
-    processor has AMX, and loses as much for MobileNetV2, whose depthwise convolutions do not use
-    it (`benchmarks.steps`).
+    decides. All else gets "float32": whether bfloat16 pays on a processor depends on its units and
+    on the network, with AMX it does for ResNet-50 and not for MobileNetV2 (`benchmarks.steps`).
 
     Args:
         name: "auto" or a dtype policy.

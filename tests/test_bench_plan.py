@@ -14,7 +14,7 @@ def test_the_committed_page_is_that_of_the_committed_records():
 
 
 def test_a_machine_without_a_record_has_no_figures(tmp_path):
-    for name in ("input.json", "export.json"):
+    for name in ("input.json", "steps.json", "export.json"):
         shutil.copy(plan.RESULTS / name, tmp_path)
     page = plan.write_page(tmp_path)
     assert page.count("not measured") == 2 * 3 and "no record yet (`gpu-h100.json`)" in page

@@ -36,10 +36,10 @@ TARGETS = (
     "bench-ten-crop",
     "bench-checkpoints",
     "bench-size",
+    "bench-steps",
     "bench-gpu",
     "bench-export",
     "bench-processes",
-    "bench-steps",
     "kaggle",
     "clean",
 )

@@ -58,7 +58,7 @@ def steps_in_one_call():
     """Training steps between which Python does nothing, int.
 
     On tensorflow Keras waits for the loss at the end of every call, and an accelerator then waits
-    for Python. A processor has nothing to wait for (`benchmarks.steps`); jax would compile so many
+    for Python. A processor gains little (`benchmarks.steps`); jax would compile so many
     steps one after the other, and needs none of it (`StopOnNaN`). Under
     `MirroredStrategy` Keras 3.15 fails with batches of several sizes.
     """
