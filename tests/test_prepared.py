@@ -1,6 +1,7 @@
 """From a folder to what training needs: folds and caches made once and used again."""
 
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from imetlib.collection import prepared as module
 from imetlib.collection.images import ImageError
 from imetlib.collection.prepared import locate_collection, prepare_collection
+from imetlib.precision import find_precision
 from imetlib.profiles import get_profile
 
 
@@ -43,7 +45,9 @@ def test_fast_takes_its_museum_whatever_is_asked(museum, tiny_profile):
 def test_other_profiles_take_the_folder_and_leave_it_alone(museum, full_profile, tmp_path):
     before = sorted(path.name for path in museum.iterdir())
     data = prepare_collection(full_profile, museum, tmp_path)
-    assert data.workspace == tmp_path / museum.name and data.profile == full_profile
+    assert data.workspace == tmp_path / museum.name
+    # Nothing is changed but what "auto" stands for here.
+    assert data.profile == replace(full_profile, precision=find_precision())
     assert sorted(path.name for path in museum.iterdir()) == before
 
 
