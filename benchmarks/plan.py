@@ -44,9 +44,21 @@ class Machine:
 
 def main(arguments=None):
     """Print the page."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.plan", description=__doc__)
+    print_page("plan", __doc__, write_page, arguments)
+
+
+def print_page(name, description, write, arguments=None):
+    """The command line of a page that is computed from records.
+
+    Args:
+        name: of the module in `benchmarks`.
+        description: its docstring.
+        write: function from the folder of the records to the page as text.
+        arguments: list of str; None takes those of the command line.
+    """
+    parser = argparse.ArgumentParser(prog=f"python -m benchmarks.{name}", description=description)
     parser.add_argument("--records", type=Path, default=RESULTS, help="folder of the records")
-    print(write_page(parser.parse_args(arguments).records), end="")
+    print(write(parser.parse_args(arguments).records), end="")
 
 
 def write_page(folder):

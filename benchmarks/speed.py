@@ -3,11 +3,9 @@
 python -m benchmarks.speed > results/speed.md
 """
 
-import argparse
 import sys
-from pathlib import Path
 
-from benchmarks.plan import RESULTS, read
+from benchmarks.plan import print_page, read
 from benchmarks.scaling_reasons import LOCKED, WHOLE
 from benchmarks.steps import DEFAULT, WAYS
 
@@ -17,9 +15,7 @@ UNFUSED = "Keras's BatchNormalization"
 
 def main(arguments=None):
     """Print the page."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.speed", description=__doc__)
-    parser.add_argument("--records", type=Path, default=RESULTS, help="folder of the records")
-    print(write_page(parser.parse_args(arguments).records), end="")
+    print_page("speed", __doc__, write_page, arguments)
 
 
 def write_page(folder):
